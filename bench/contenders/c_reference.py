@@ -1,0 +1,83 @@
+"""The same update in C, compiled here if there is a C compiler: the ceiling for the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.contenders.base import ALPHA, BETA, L1, L2, Job, Measures, Skipped
+from bench.hashed_rows import FEATURES, HashedRows
+
+COMPILERS = ("cc", "gcc", "clang")
+# sqrt vectorises only where it need not set errno; no option here changes a rounding order but the sum's.
+_OPTIONS = (
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-shared",
+    "-fPIC",
+)
+_COMPILE_SECONDS = 60.0
+
+
+def learn_rows(job: Job) -> Measures:
+    """Learn all rows once."""
+    rows = HashedRows.load(job["hashed"], job["bits"])
+    library = open_library(Path(job["hashed"]).parent)
+    learn(library, rows.head(1000))
+    margins, seconds = learn(library, rows)
+    return {"rows_per_second": len(rows) / seconds, "log_loss": rows.log_loss(margins)}
+
+
+def learn(library: ctypes.CDLL, rows: HashedRows) -> tuple[NDArray[np.float64], float]:
+    """(margins, seconds) of one pass from zeros."""
+    from ftrl_engine.learners.intercept import RATE
+
+    state, margins = np.empty((1 << rows.bits, 2)), np.empty(len(rows))
+    state.fill(0.0)  # touches every page before the clock starts
+    rate = float(RATE.default)
+    started = time.perf_counter()
+    library.learn(len(rows), rows.slots, rows.labels, state, ALPHA, BETA, L1, L2, rate, margins)
+    return margins, time.perf_counter() - started
+
+
+def open_library(directory: Path) -> ctypes.CDLL:
+    """The compiled library; it is made in ``directory``, once."""
+    library = ctypes.CDLL(str(_compile(directory)))
+    array = np.ctypeslib.ndpointer
+    slots, numbers = array(np.uint32, flags="C"), array(np.float64, flags="C")
+    library.learn.restype = None
+    library.learn.argtypes = [ctypes.c_int64, slots, numbers, numbers, *[ctypes.c_double] * 5, numbers]
+    return library
+
+
+def compiler() -> str | None:
+    """The C compiler of this machine."""
+    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
+
+
+def _compile(directory: Path) -> Path:
+    library = directory / "c_reference.so"
+    if library.exists():
+        return library
+    program = compiler()
+    if program is None:
+        raise Skipped("no C compiler")
+    source = Path(__file__).with_name("c_reference.c")
+    words = [program, *_OPTIONS, f"-DFEATURES={FEATURES}", str(source), "-o", str(library), "-lm"]
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=_COMPILE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Skipped(f"the C compiler failed: {error}") from error
+    if done.returncode != 0:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise Skipped(f"the C compiler failed: {lines[-1] if lines else done.returncode}")
+    return library

@@ -1,0 +1,75 @@
+"""The results as a table for people."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.result import Result
+
+# Units of which less is better; of the others, more is.
+LESS_IS_BETTER = ("ns/cell", "us", "ms", "s", "MB")
+
+
+def print_results(machine: dict[str, Any], results: Sequence[Result], console: Console) -> None:
+    """One table a group, with the factor by which each contender is better than the baseline."""
+    console.print(
+        f"{machine['processor']}, {machine['usable_cores']} cores, {machine['memory_gb']} GB, "
+        f"load before {machine['load_before']}; Python {machine['python']}",
+        style="dim",
+    )
+    for group in dict.fromkeys(result.group for result in results):
+        found = [result for result in results if result.group == group]
+        console.print(_table(group, found))
+        for contender, reason in dict.fromkeys((r.contender, r.skipped) for r in found if r.skipped):
+            console.print(Text(f"{contender} skipped: {reason}", "yellow"))
+
+
+def _table(group: str, results: list[Result]) -> Table:
+    baseline = importlib.import_module(f"bench.groups.{group}").BASELINE
+    table = Table(title=group, title_justify="left", title_style="bold")
+    table.add_column("what")
+    table.add_column("contender")
+    for name in ("median", "min", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("" if baseline is None else f"x {baseline}", justify="right")
+    last = ""
+    for result in results:
+        what = "" if result.name == last else result.name
+        last = result.name
+        if result.skipped is not None:
+            table.add_row(
+                what, result.contender, "-", "", "", "", Text(f"skipped: {result.skipped}", "yellow")
+            )
+            continue
+        numbers = [quantity(value) for value in (result.median, result.min, result.max)]
+        table.add_row(what, result.contender, *numbers, result.unit, _factor(result, baseline, results))
+    return table
+
+
+def _factor(result: Result, baseline: str | None, results: list[Result]) -> str:
+    factor = factor_of(result, baseline, results)
+    return "" if factor is None else f"{factor:.2f}"
+
+
+def factor_of(result: Result, baseline: str | None, results: Sequence[Result]) -> float | None:
+    """How many times better than the baseline's figure of the same name; None without one."""
+    for other in results:
+        same = (other.group, other.name, other.contender) == (result.group, result.name, baseline)
+        if same and other.median > 0 and result.median > 0:
+            factor = result.median / other.median
+            return 1.0 / factor if result.unit in LESS_IS_BETTER else factor
+    return None
+
+
+def quantity(value: float) -> str:
+    """Three digits that matter, thousands separated."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"

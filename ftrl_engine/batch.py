@@ -1,0 +1,213 @@
+"""Batch: hashed rows in compressed sparse row (CSR) form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ftrl_engine.errors import DataError
+from ftrl_engine.jit import kernel
+from ftrl_engine.plan import UNKNOWN, Plan, make_plan
+from ftrl_engine.rows import (
+    MAX_ROW_FEATURES,
+    MAX_VALUE,
+    REASONS,
+    REFUSED,
+    ROWS,
+    Sink,
+    add_cell,
+    begin,
+    finish,
+    make_sink,
+)
+from ftrl_engine.schema import Schema
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+_NO_VALUES = np.empty(0, dtype=np.float64)
+_SLOTS_AS_THEY_ARE = make_plan(Schema(), 1)._replace(shift=np.uint64(32))
+
+
+class Batch:
+    """Rows ready to learn from or to score.
+
+    indptr      int64[rows + 1]; row r has the features indptr[r] .. indptr[r+1]-1
+    slots       uint32[nnz], each below ``n_slots`` and at most once in a row
+    labels      float64[rows] of 0 and 1, or None
+    importance  float64[rows], finite and >= 0
+    valued      uint8[rows]: 0 where every value of the row is 1
+    raw_values  float64[nnz], meaningful only in valued rows; empty where no row is valued
+
+    A slot that is given twice in a row (a repeat or a collision) becomes one feature with the
+    sum of the values. Arrays are taken as they are where possible and never modified.
+    """
+
+    __slots__ = ("importance", "indptr", "labels", "n_slots", "raw_values", "slots", "valued")
+
+    indptr: NDArray[np.int64]
+    slots: NDArray[np.uint32]
+    labels: NDArray[np.float64] | None
+    importance: NDArray[np.float64]
+    valued: NDArray[np.uint8]
+    raw_values: NDArray[np.float64]
+    n_slots: int
+
+    def __init__(
+        self,
+        indptr: ArrayLike,
+        slots: ArrayLike,
+        values: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        importance: ArrayLike | None = None,
+        *,
+        n_slots: int,
+    ) -> None:
+        pointers = np.ascontiguousarray(indptr, dtype=np.int64)
+        index = np.asarray(slots)
+        _check_layout(pointers, index, n_slots)
+        rows = len(pointers) - 1
+        numbers = None if values is None else _finite(values, len(index), "values")
+        sink = make_sink(rows, len(index))
+        _add_rows(
+            _SLOTS_AS_THEY_ARE,
+            sink,
+            pointers,
+            index.astype(np.uint32),
+            _NO_VALUES if numbers is None else numbers,
+        )
+        if sink.state[REFUSED]:
+            raise DataError(f"row {int(sink.refused[0, 0])}: values of one slot must have a finite sum")
+        if sink.state[REFUSED]:
+            row, reason = (int(x) for x in sink.refused[0])
+            raise DataError(f"row {row}: {REASONS[reason]}")
+        weights = None if importance is None else _finite(importance, rows, "importance")
+        if weights is not None and rows and float(weights.min()) < 0:
+            raise DataError(f"importance must be >= 0, got {float(weights.min())}")
+        self._take(sink, n_slots)
+        self.labels = None if labels is None else _check_labels(labels, rows)
+        self.importance = np.ones(rows) if weights is None else weights
+
+    @classmethod
+    def from_sink(cls, sink: Sink, n_slots: int) -> Batch:
+        """The rows a codec has written; labels are None where any row has none."""
+        batch = cls.__new__(cls)
+        batch._take(sink, n_slots)
+        rows = int(sink.state[ROWS])
+        labels = sink.labels[:rows]
+        batch.labels = None if np.isnan(labels).any() else labels
+        batch.importance = sink.importance[:rows]
+        return batch
+
+    def _take(self, sink: Sink, n_slots: int) -> None:
+        rows = int(sink.state[ROWS])
+        self.indptr = sink.indptr[: rows + 1]
+        features = int(self.indptr[-1])
+        self.slots = sink.slots[:features]
+        self.valued = sink.valued[:rows]
+        self.raw_values = sink.values[:features] if self.valued.any() else _NO_VALUES
+        self.n_slots = n_slots
+
+    @classmethod
+    def from_scipy(
+        cls,
+        matrix: scipy.sparse.sparray | scipy.sparse.spmatrix,
+        labels: ArrayLike | None = None,
+        importance: ArrayLike | None = None,
+        *,
+        n_slots: int | None = None,
+    ) -> Batch:
+        """The rows of a sparse matrix; column j is slot j. ``n_slots`` defaults to the columns."""
+        given: Any = matrix
+        csr = given.tocsr()
+        return cls(csr.indptr, csr.indices, csr.data, labels, importance, n_slots=n_slots or csr.shape[1])
+
+    def to_scipy(self) -> scipy.sparse.csr_array:
+        """A CSR array of shape (rows, n_slots)."""
+        from scipy.sparse import csr_array
+
+        return csr_array((self.values, self.slots.astype(np.int64), self.indptr), (len(self), self.n_slots))
+
+    def longest_row(self) -> int:
+        """The number of features of the longest row."""
+        return int(np.diff(self.indptr).max(initial=0))
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __repr__(self) -> str:
+        return f"Batch(rows={len(self)}, features={len(self.slots)}, n_slots={self.n_slots})"
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """float64[nnz], the value of every feature."""
+        if not len(self.raw_values):
+            return np.ones(len(self.slots))
+        valued = np.repeat(self.valued, np.diff(self.indptr))
+        return np.where(valued == 1, self.raw_values, 1.0)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The rows ``start <= r < stop``, sharing memory."""
+        part = Batch.__new__(Batch)
+        lo, hi = int(self.indptr[start]), int(self.indptr[stop])
+        part.indptr = self.indptr[start : stop + 1] - lo
+        part.slots = self.slots[lo:hi]
+        part.valued = self.valued[start:stop]
+        part.raw_values = self.raw_values[lo:hi]
+        part.labels = None if self.labels is None else self.labels[start:stop]
+        part.importance = self.importance[start:stop]
+        part.n_slots = self.n_slots
+        return part
+
+
+def _check_layout(indptr: NDArray[np.int64], slots: NDArray[Any], n_slots: int) -> None:
+    if indptr.ndim != 1 or len(indptr) < 1 or indptr[0] != 0 or indptr[-1] != len(slots):
+        raise DataError("indptr must be 1-d, start at 0 and end at the number of slots")
+    lengths = np.diff(indptr)
+    if len(lengths) and int(lengths.min()) < 0:
+        raise DataError("indptr must not fall")
+    if len(lengths) and int(lengths.max()) > MAX_ROW_FEATURES:
+        raise DataError(f"a row may have at most {MAX_ROW_FEATURES} features, got {int(lengths.max())}")
+    if not 0 < n_slots <= 1 << 32:
+        raise DataError(f"n_slots must be between 1 and 2**32, got {n_slots}")
+    if slots.ndim != 1 or (len(slots) and slots.dtype.kind not in "iu"):
+        raise DataError(f"slots must be a 1-d array of integers, got {slots.ndim}-d {slots.dtype}")
+    if len(slots) and not 0 <= int(slots.min()) <= int(slots.max()) < n_slots:
+        raise DataError(f"slots must be in [0, {n_slots}), got {int(slots.min())} to {int(slots.max())}")
+
+
+def _finite(array: ArrayLike, length: int, name: str) -> NDArray[np.float64]:
+    # Writable, because numba compiles another form of every kernel for read-only arrays.
+    numbers = np.require(array, dtype=np.float64, requirements=["C", "W"])
+    if numbers.shape != (length,):
+        raise DataError(f"{name} must have shape ({length},), got {numbers.shape}")
+    wrong = np.flatnonzero(~(np.abs(numbers) <= MAX_VALUE))
+    if len(wrong):
+        where = int(wrong[0])
+        raise DataError(
+            f"{name} must be finite and at most {MAX_VALUE:g} in size, got {numbers[where]} at {where}"
+        )
+    return numbers
+
+
+def _check_labels(labels: ArrayLike, rows: int) -> NDArray[np.float64]:
+    numbers = _finite(labels, rows, "labels")
+    wrong = np.flatnonzero((numbers != 0.0) & (numbers != 1.0))
+    if len(wrong):
+        raise DataError(f"labels must be 0 or 1, got {numbers[wrong[0]]} at row {int(wrong[0])}")
+    return numbers
+
+
+@kernel
+def _add_rows(
+    plan: Plan, sink: Sink, indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64]
+) -> None:
+    for r in range(len(indptr) - 1):
+        begin(sink)
+        for k in range(indptr[r], indptr[r + 1]):
+            # A slot that is shifted up is the hash that leads back to it.
+            h = np.uint64(slots[k]) << np.uint64(32)
+            add_cell(sink, UNKNOWN, h, values[k] if len(values) else 1.0)
+        finish(plan, sink, r, False)

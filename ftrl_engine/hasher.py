@@ -1,0 +1,45 @@
+"""FeatureHasher: events in Python to a Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ftrl_engine.batch import Batch
+from ftrl_engine.errors import DataError
+from ftrl_engine.events import EventEncoder
+from ftrl_engine.hashing import check_bits, hash_bytes, salt
+from ftrl_engine.plan import make_plan
+from ftrl_engine.rows import REASONS, REFUSED, make_sink, with_room
+from ftrl_engine.schema import Schema
+
+
+class FeatureHasher:
+    """Turns mappings of fields into rows of slots, by the same rules as every file format.
+
+    >>> batch = FeatureHasher(Schema(), bits=22).transform([{"user": "u7", "item": 42, "click": 1}])
+    """
+
+    def __init__(self, schema: Schema | None = None, bits: int = 22) -> None:
+        self.schema = schema or Schema()
+        self.bits = check_bits(bits)
+        self._encoder = EventEncoder(make_plan(self.schema, bits))
+
+    def slot(self, field: str, value: str) -> int:
+        """The slot of one token."""
+        return hash_bytes(value.encode(), salt(field)) >> (64 - self.bits)
+
+    def transform(self, events: Iterable[Mapping[str, Any]]) -> Batch:
+        """The events as a Batch; DataError names the first that cannot be one."""
+        rows: Sequence[Mapping[str, Any]] = list(events)
+        sink = make_sink(len(rows), sum(len(row) for row in rows if isinstance(row, Mapping)))
+        for index, event in enumerate(rows):
+            # Lists and crosses make more features than the events have fields.
+            sink = with_room(sink)
+            try:
+                self._encoder.add(event, sink, index, need_label=False)
+            except DataError as error:
+                raise DataError(f"event {index}: {error}") from error
+            if sink.state[REFUSED]:
+                raise DataError(f"event {index}: {REASONS[int(sink.refused[0, 1])]}")
+        return Batch.from_sink(sink, 1 << self.bits)

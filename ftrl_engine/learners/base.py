@@ -1,0 +1,162 @@
+"""What every learner is: a table of slots, a few numbers, and one pass of updates.
+
+Adding a learner is one file in this folder that defines one subclass of :class:`Learner`
+with a ``name``, its ``parameters`` and its kernels, and one oracle of the same name in
+``tests/oracles``; nothing else is edited.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.batch import Batch
+from ftrl_engine.errors import ConfigError, DataError
+
+MAX_SLOTS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A named setting: its default, the rule its values obey, and what it means.
+
+    rule is one of "> 0", ">= 0", "in [0, 1]", or the words that are allowed, joined by "|".
+    """
+
+    name: str
+    default: float | str
+    rule: str
+    meaning: str
+
+    def check(self, value: object) -> float | str:
+        """The value as it is kept, or ConfigError with the name, the rule and the value."""
+        if isinstance(self.default, str):
+            if isinstance(value, str) and value in self.rule.split("|"):
+                return value
+            raise ConfigError(f"{self.name} must be one of {self.rule.replace('|', ', ')}, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise ConfigError(f"{self.name} must be a number {self.rule}, got {value!r}")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        obeys = {"> 0": number > 0, ">= 0": number >= 0, "in [0, 1]": 0 <= number <= 1}[self.rule]
+        if not math.isfinite(number) or not obeys:
+            raise ConfigError(f"{self.name} must be finite and {self.rule}, got {value!r}")
+        return number
+
+
+class Learner(ABC):
+    """One pass over events, each predicted before it is learned from.
+
+    state    float64[n_slots, width]: what is kept for each slot; zeros in the beginning
+    scalars  float64[k]: what is kept once (intercept, counts of steps)
+    """
+
+    name: ClassVar[str]
+    width: ClassVar[int]
+    parameters: ClassVar[tuple[Parameter, ...]]
+
+    def __init__(self, n_slots: int, scalars: int, values: Mapping[str, object]) -> None:
+        if isinstance(n_slots, bool) or not isinstance(n_slots, int | np.integer):
+            raise ConfigError(f"n_slots must be a whole number, got {n_slots!r}")
+        if not 0 < n_slots <= MAX_SLOTS:
+            raise ConfigError(f"n_slots must be between 1 and 2**31, got {n_slots}")
+        self.n_slots = int(n_slots)
+        self.settings = check_parameters(type(self), values)
+        self.state: NDArray[np.float64] = np.zeros((self.n_slots, self.width))
+        self.scalars: NDArray[np.float64] = np.zeros(scalars)
+        self._scratch: NDArray[np.float64] = np.empty((0, 0))
+
+    def learn(self, batch: Batch) -> NDArray[np.float64]:
+        """Learn the rows in order; float64[rows], the margin of each before its own update."""
+        if batch.labels is None:
+            raise DataError(f"{self.name} needs labels to learn from; this batch has rows without one")
+        self._check(batch)
+        margins = np.empty(len(batch))
+        self._learn(batch, batch.labels, margins)
+        return margins
+
+    def margins(self, batch: Batch) -> NDArray[np.float64]:
+        """float64[rows], the margins w.x + intercept as they stand; nothing is learned."""
+        self._check(batch)
+        margins = np.empty(len(batch))
+        self._margins(batch, margins)
+        return margins
+
+    def weights(self) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+        """(slots, weights) of every non-zero weight, in the order of the slots."""
+        weights = self._weights()
+        slots = np.flatnonzero(weights)
+        return slots.astype(np.uint32), weights[slots]
+
+    @property
+    @abstractmethod
+    def intercept(self) -> float:
+        """What is added to every margin."""
+
+    @abstractmethod
+    def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None: ...
+
+    @abstractmethod
+    def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None: ...
+
+    @abstractmethod
+    def _weights(self) -> NDArray[np.float64]:
+        """float64[n_slots], with every deferred penalty applied; the state is not changed."""
+
+    def scratch(self, batch: Batch, rows: int) -> NDArray[np.float64]:
+        """float64[rows, n] with room for the longest row of the batch; kept between calls."""
+        longest = batch.longest_row()
+        if self._scratch.shape[0] < rows or self._scratch.shape[1] < longest:
+            self._scratch = np.empty((rows, max(64, 2 * longest)))
+        return self._scratch
+
+    def _check(self, batch: Batch) -> None:
+        if batch.n_slots > self.n_slots:
+            raise DataError(
+                f"the batch was hashed to {batch.n_slots} slots, more than the {self.n_slots} of this learner"
+            )
+
+
+def check_parameters(learner: type[Learner], values: Mapping[str, object]) -> dict[str, float | str]:
+    """Every parameter of the learner, given or default, each obeying its rule."""
+    known = {parameter.name: parameter for parameter in learner.parameters}
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{learner.name} has no parameter {name!r}; it has {', '.join(known)}")
+    return {name: p.check(values.get(name, p.default)) for name, p in known.items()}
+
+
+def learner_names() -> list[str]:
+    """The learners there are: one a file in this folder."""
+    import ftrl_engine.learners as package
+
+    helpers = ("base", "intercept", "rows")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in helpers)
+
+
+def find_learner(name: str) -> type[Learner]:
+    """The learner class of that name."""
+    if name not in learner_names():
+        raise ConfigError(f"learner must be one of {', '.join(learner_names())}, got {name!r}")
+    module = importlib.import_module(f"ftrl_engine.learners.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Learner) and vars(value).get("name") == name:
+            return value
+    raise ConfigError(f"ftrl_engine/learners/{name}.py defines no Learner with name = {name!r}")
+
+
+def build(name: str, n_slots: int = 1 << 22, **parameters: Any) -> Learner:
+    """A new learner: ``build("ftrl_proximal", n_slots=2**22, alpha=0.1, l1=1.0)``."""
+    learner: Any = find_learner(name)
+    built: Learner = learner(n_slots, **parameters)
+    return built

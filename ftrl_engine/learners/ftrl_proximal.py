@@ -1,0 +1,156 @@
+"""FTRL-Proximal with per-coordinate rates and L1/L2 (McMahan et al. 2013, Algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.batch import Batch
+from ftrl_engine.jit import inlined, kernel, prefetch
+from ftrl_engine.learners.base import Learner, Parameter
+from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.rows import AHEAD, total
+from ftrl_engine.losses import sigmoid
+
+# With beta = l2 = 0 a gradient whose square underflows leaves n at 0, and w must stay finite.
+_LEAST_SCALE = 1e-150
+
+
+class FtrlProximal(Learner):
+    """State (z, n) for each slot; the weight is a closed form of it and exactly 0 where |z| <= l1."""
+
+    name: ClassVar[str] = "ftrl_proximal"
+    width: ClassVar[int] = 2
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("alpha", 0.1, "> 0", "rate: eta = alpha / (beta + sqrt(n))"),
+        Parameter("beta", 1.0, ">= 0", "damps the first steps"),
+        Parameter("l1", 1.0, ">= 0", "a weight stays exactly 0 until |z| exceeds it"),
+        Parameter("l2", 1.0, ">= 0", "shrinks weights"),
+        KIND,
+        RATE,
+    )
+
+    def __init__(self, n_slots: int, **parameters: object) -> None:
+        super().__init__(n_slots, CELLS, parameters)
+        self._alpha, self._beta = float(self.settings["alpha"]), float(self.settings["beta"])
+        self._l1, self._l2 = float(self.settings["l1"]), float(self.settings["l2"])
+        self._kind = KINDS.index(str(self.settings["intercept"]))
+        self._rate = float(self.settings["intercept_rate"])
+
+    @property
+    def intercept(self) -> float:
+        return float(self.scalars[MARGIN])
+
+    def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
+        learn_rows(
+            batch.indptr, batch.slots, batch.raw_values, batch.valued, labels, batch.importance,
+            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l2,
+            self._kind, self._rate, margins, self.scratch(batch, 5),
+        )  # fmt: skip
+
+    def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None:
+        score_rows(
+            batch.indptr, batch.slots, batch.raw_values, batch.valued,
+            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l2,
+            margins, self.scratch(batch, 1),
+        )  # fmt: skip
+
+    def _weights(self) -> NDArray[np.float64]:
+        weights = np.empty(self.n_slots)
+        all_weights(self.state, self._alpha, self._beta, self._l1, self._l2, weights)
+        return weights
+
+
+@inlined
+def weight(z: float, root: float, inverse_alpha: float, beta: float, l1: float, l2: float) -> float:
+    """w = -(z - sgn(z) l1) / ((beta + sqrt n)/alpha + l2), and 0 where |z| <= l1; root is sqrt n."""
+    w = (math.copysign(l1, z) - z) / max((beta + root) * inverse_alpha + l2, _LEAST_SCALE)
+    return w if abs(z) > l1 else 0.0
+
+
+@inlined
+def next_z(z: float, g: float, root: float, next_root: float, inverse_alpha: float, w: float) -> float:
+    """z + g - sigma w with sigma = (sqrt(n + g^2) - sqrt n)/alpha."""
+    return z + g - (next_root - root) * inverse_alpha * w
+
+
+@kernel
+def learn_rows(
+    indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
+    valued: NDArray[np.uint8], labels: NDArray[np.float64], importance: NDArray[np.float64],
+    state: NDArray[np.float64], scalars: NDArray[np.float64],
+    alpha: float, beta: float, l1: float, l2: float, kind: int, rate: float,
+    margins: NDArray[np.float64], scratch: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """Algorithm 1 over the rows in order: gather the cells, compute over small buffers, scatter."""
+    inverse_alpha = 1.0 / alpha
+    z, n, root, w, x = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    for r in range(len(indptr) - 1):
+        lo = indptr[r]
+        count = indptr[r + 1] - lo
+        for k in range(lo + AHEAD, min(lo + AHEAD + count, len(slots))):
+            prefetch(state, np.int64(slots[k]))
+        for k in range(count):
+            slot = slots[lo + k]
+            z[k] = state[slot, 0]
+            n[k] = state[slot, 1]
+        for k in range(count):
+            root[k] = math.sqrt(n[k])
+            w[k] = weight(z[k], root[k], inverse_alpha, beta, l1, l2)
+        if valued[r]:
+            for k in range(count):
+                x[k] = w[k] * values[lo + k]
+            margin = total(x, count) + scalars[MARGIN]
+        else:
+            margin = total(w, count) + scalars[MARGIN]
+        margins[r] = margin
+        g = importance[r] * (sigmoid(margin) - labels[r])
+        if valued[r]:
+            for k in range(count):
+                gx = g * values[lo + k]
+                n[k] += gx * gx
+                z[k] = next_z(z[k], gx, root[k], math.sqrt(n[k]), inverse_alpha, w[k])
+        else:
+            for k in range(count):
+                n[k] += g * g
+                z[k] = next_z(z[k], g, root[k], math.sqrt(n[k]), inverse_alpha, w[k])
+        for k in range(count):
+            slot = slots[lo + k]
+            state[slot, 0] = z[k]
+            state[slot, 1] = n[k]
+        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
+
+
+@kernel
+def score_rows(
+    indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
+    valued: NDArray[np.uint8], state: NDArray[np.float64], scalars: NDArray[np.float64],
+    alpha: float, beta: float, l1: float, l2: float,
+    margins: NDArray[np.float64], scratch: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """The margins of the rows; nothing is learned."""
+    inverse_alpha = 1.0 / alpha
+    w = scratch[0]
+    for r in range(len(indptr) - 1):
+        lo = indptr[r]
+        count = indptr[r + 1] - lo
+        for k in range(lo + AHEAD, min(lo + AHEAD + count, len(slots))):
+            prefetch(state, np.int64(slots[k]))
+        for k in range(count):
+            slot = slots[lo + k]
+            w[k] = weight(state[slot, 0], math.sqrt(state[slot, 1]), inverse_alpha, beta, l1, l2)
+            if valued[r]:
+                w[k] *= values[lo + k]
+        margins[r] = total(w, count) + scalars[MARGIN]
+
+
+@kernel
+def all_weights(
+    state: NDArray[np.float64], alpha: float, beta: float, l1: float, l2: float, weights: NDArray[np.float64]
+) -> None:
+    """The weight of every slot."""
+    for i in range(len(state)):
+        weights[i] = weight(state[i, 0], math.sqrt(state[i, 1]), 1.0 / alpha, beta, l1, l2)

@@ -1,0 +1,66 @@
+"""The intercept, shared by all learners: unregularised, with a rate of its own.
+
+Kinds:
+
+- ``base_rate``  log-odds of the observed label rate so far plus a learned term b:
+  log((P + 1/2) / (N + 1/2)) + b, with P and N the importance of positives and negatives.
+  A rare click is predicted as rare from the first events on, because no weight has to
+  travel there from a probability of one half.
+- ``plain``      the learned term alone, with the rate of the other weights, as in
+  McMahan et al. 2013
+- ``none``       no intercept
+
+With S = sum g^2, the term of ``plain`` follows b <- b - g alpha / (beta + sqrt S), which is
+FTRL-Proximal with l1 = l2 = 0 (McMahan 2011, corollary 3). The term of ``base_rate`` follows
+b <- b - g c / (1 + S): S estimates the curvature, so this is a Newton step c times too long,
+as if only the last c-th part of the events counted. Rounds of too much and too little
+prediction then cancel within that part, and the sum of predictions stays near that of labels.
+
+An event without features is an event all the same: it moves the intercept and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.jit import inlined
+from ftrl_engine.learners.base import Parameter
+
+NONE, PLAIN, BASE_RATE = range(3)
+KINDS = ("none", "plain", "base_rate")
+# Cells of a learner's scalars.
+TERM, SQUARES, POSITIVES, NEGATIVES, MARGIN = range(5)
+CELLS = 5
+
+KIND = Parameter(
+    "intercept",
+    "base_rate",
+    "base_rate|plain|none",
+    "observed log-odds and a learned term, a learned term alone, or none",
+)
+RATE = Parameter("intercept_rate", 10.0, "> 0", "c of the base_rate intercept: higher follows faster")
+
+
+@inlined
+def update_intercept(
+    scalars: NDArray[np.float64], kind: int, g: float, y: float, importance: float,
+    rate: float, alpha: float, beta: float,
+) -> None:  # fmt: skip
+    """One event: ``g`` is the gradient importance * (p - y) of its margin."""
+    if kind == NONE:
+        return
+    scalars[SQUARES] += g * g
+    if kind == PLAIN:
+        if scalars[SQUARES] == 0.0:
+            return  # with beta = 0 there is no rate before the first gradient
+        scalars[TERM] -= g * alpha / (beta + math.sqrt(scalars[SQUARES]))
+        scalars[MARGIN] = scalars[TERM]
+    else:
+        scalars[TERM] -= g * rate / (1.0 + scalars[SQUARES])
+        scalars[POSITIVES] += importance * y
+        scalars[NEGATIVES] += importance * (1.0 - y)
+        odds = (scalars[POSITIVES] + 0.5) / (scalars[NEGATIVES] + 0.5)
+        scalars[MARGIN] = scalars[TERM] + math.log(odds)

@@ -1,0 +1,142 @@
+"""Decimal text to float64, and the transforms of number fields.
+
+Transforms of a number x (a field with kind ``number``):
+
+- ``none``        one feature with value x
+- ``log1p``       one feature with value sign(x) log(1 + |x|)
+- ``log_bucket``  one feature per bucket: whole numbers in [-2, 2] stand for themselves,
+                  larger ones for sign(x) floor(ln(|x|)^2), other fractions in (-2, 2) for
+                  floor(2 log2 |x|), half an octave
+- ``bins``        one feature per interval between the given edges
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.decimals import read_decimal
+from ftrl_engine.jit import inlined, kernel
+
+# What `scan_number` finds. Digits, an unsigned exponent and no point (12e7) are EXPONENT: no
+# program writes a number so, but many hexadecimal identifiers look like it.
+NOT_A_NUMBER, INTEGER, DECIMAL, EXPONENT = range(4)
+
+_ZERO, _NINE = 48, 57
+_PLUS, _MINUS, _DOT, _E, _SMALL_E = 43, 45, 46, 69, 101
+_EXACT_DIGITS = 15  # an integer of so many digits, and the powers below, are exact in float64
+_EXACT_POWERS = np.array([10.0**i for i in range(23)])
+
+
+@inlined
+def _digits(data: NDArray[np.uint8], i: int, hi: int) -> int:
+    """The first index from ``i`` on that holds no digit."""
+    while i < hi and _ZERO <= data[i] <= _NINE:
+        i += 1
+    return i
+
+
+@kernel
+def scan_number(data: NDArray[np.uint8], lo: int, hi: int) -> int:
+    """What ``data[lo:hi]`` is; numbers are [+-]digits[.digits][e[+-]digits]."""
+    i = lo
+    if i < hi and (data[i] == _MINUS or data[i] == _PLUS):
+        i += 1
+    whole = _digits(data, i, hi)
+    count = whole - i
+    if whole == hi:
+        return INTEGER if count > 0 else NOT_A_NUMBER
+    i = whole
+    plain = data[i] != _DOT
+    if not plain:
+        end = _digits(data, i + 1, hi)
+        count += end - i - 1
+        i = end
+    if count == 0:
+        return NOT_A_NUMBER
+    if i < hi and (data[i] == _E or data[i] == _SMALL_E):
+        i += 1
+        if i < hi and (data[i] == _MINUS or data[i] == _PLUS):
+            plain = False
+            i += 1
+        end = _digits(data, i, hi)
+        if end == i:
+            return NOT_A_NUMBER
+        i = end
+    if i < hi:
+        return NOT_A_NUMBER
+    return EXPONENT if plain else DECIMAL
+
+
+@kernel
+def _parse_any_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
+    if scan_number(data, lo, hi) == NOT_A_NUMBER:
+        return np.nan
+    x = read_decimal(data, lo, hi)
+    return x if math.isfinite(x) else np.nan
+
+
+@inlined
+def parse_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
+    """The float64 nearest to the decimal text ``data[lo:hi]``; NaN where it is none or not finite."""
+    i = lo
+    negative = i < hi and data[i] == _MINUS
+    if negative:
+        i += 1
+    mantissa = np.int64(0)
+    digits = 0
+    point = -1
+    while i < hi and digits < _EXACT_DIGITS:
+        byte = data[i]
+        if _ZERO <= byte <= _NINE:
+            mantissa = mantissa * 10 + (np.int64(byte) - _ZERO)
+            digits += 1
+        elif byte == _DOT and point < 0:
+            point = i
+        else:
+            break
+        i += 1
+    if i == hi and digits > 0:
+        # Both are exact in float64, so one division rounds correctly (Clinger 1990).
+        x = float(mantissa)
+        if point >= 0:
+            x = x / _EXACT_POWERS[hi - point - 1]
+        return -x if negative else x
+    return _parse_any_number(data, lo, hi)
+
+
+@inlined
+def signed_log1p(x: float) -> float:
+    """sign(x) log(1 + |x|)."""
+    return math.copysign(math.log1p(abs(x)), x)
+
+
+@inlined
+def log_bucket(x: float) -> np.int64:
+    """The bucket of a finite x; each of the three ranges has bucket numbers of its own."""
+    size = abs(x)
+    if size <= 2.0 and size == math.floor(size):
+        bucket = np.int64(size)
+    elif size > 2.0:
+        root = math.log(size)
+        bucket = 3 + np.int64(math.floor(root * root))
+    else:
+        # Doubles reach down to 2**-1074, so these stay above -2200.
+        bucket = -10 + np.int64(math.floor(2.0 * math.log2(size)))
+        return bucket if x > 0 else bucket - 4096
+    return bucket if x >= 0 else -bucket - 1_000_000
+
+
+@kernel
+def bin_of(x: float, edges: NDArray[np.float64], lo: int, hi: int) -> int:
+    """How many of the sorted ``edges[lo:hi]`` are <= x."""
+    left, right = lo, hi
+    while left < right:
+        middle = (left + right) >> 1
+        if edges[middle] <= x:
+            left = middle + 1
+        else:
+            right = middle
+    return left - lo

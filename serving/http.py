@@ -1,0 +1,157 @@
+"""HTTP on the level of ASGI: reading bodies within limits, and JSON answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import msgspec
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+JSON = "application/json"
+# Of a body over the limit, this much is still read, so that the client gets to read the answer.
+_DRAINED_BYTES = 8 << 20
+_SWEEP_SECONDS = 0.5
+_CLOSE = {"connection": "close"}
+
+
+class HttpError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers or {}
+
+
+class ClientGone(Exception):
+    """The client has closed the connection; nobody waits for an answer."""
+
+
+class Response:
+    """An answer; ``headers`` are beside content-type and content-length."""
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        body: bytes,
+        status: int = 200,
+        content_type: str = JSON,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.body = body
+        self.status = status
+        self.content_type = content_type
+        self.headers = headers
+
+    @classmethod
+    def json(cls, data: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        return cls(msgspec.json.encode(data), status, JSON, headers)
+
+    @classmethod
+    def error(cls, error: HttpError) -> Response:
+        return cls.json({"error": str(error)}, error.status, error.headers)
+
+    async def send(self, send: Send, head: bool = False) -> None:
+        """Send it; without its body to a HEAD request."""
+        headers = [
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", b"%d" % len(self.body)),
+        ]
+        if self.headers:
+            headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if head else self.body})
+
+
+class BodyReader:
+    """Reads bodies: at most ``max_body`` bytes each, ``max_open`` at once, ``seconds`` for each.
+
+    What headers say is never trusted: bytes are counted as they come.
+    """
+
+    def __init__(self, max_body: int, max_open: int, seconds: float) -> None:
+        self._max_body, self._max_open, self._seconds = max_body, max_open, seconds
+        # When each open read began. One sweep now and then is cheaper than a timer for each.
+        self._open: dict[asyncio.Task[Any], float] = {}
+        self._expired: set[asyncio.Task[Any]] = set()
+        self._sweeping = False
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body; HttpError 408, 413, 415 or 503, ClientGone where the connection ends first."""
+        if len(self._open) >= self._max_open:
+            raise HttpError(503, f"{self._max_open} requests are being read; try again", {"retry-after": "1"})
+        self._check_headers(scope)
+        task = asyncio.current_task()
+        assert task is not None, "ASGI runs in tasks"
+        loop = asyncio.get_running_loop()
+        self._open[task] = loop.time()
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
+        try:
+            return await self._read(receive)
+        except asyncio.CancelledError:
+            if task not in self._expired:
+                raise
+            task.uncancel()
+            raise HttpError(
+                408, f"the body did not arrive within {self._seconds:g} s; send it faster", _CLOSE
+            ) from None
+        finally:
+            del self._open[task]
+            self._expired.discard(task)
+
+    def _check_headers(self, scope: Scope) -> None:
+        length, expects = 0, False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                length = int(value) if value.isdigit() and len(value) < 20 else 0
+            elif name == b"expect":
+                expects = True
+            elif name == b"content-encoding" and value != b"identity":
+                raise HttpError(415, "the body must not be compressed; send it without content-encoding")
+        if length > self._max_body and (expects or length > self._max_body + _DRAINED_BYTES):
+            # The client has not sent it yet, or too much of it to wait for.
+            raise self._too_large()
+
+    async def _read(self, receive: Receive) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            more = message.get("more_body", False)
+            if size > self._max_body:
+                pieces.clear()
+                if not more or size > self._max_body + _DRAINED_BYTES:
+                    raise self._too_large()
+                continue
+            pieces.append(piece)
+            if not more:
+                return piece if len(pieces) == 1 else b"".join(pieces)
+
+    def _too_large(self) -> HttpError:
+        return HttpError(
+            413, f"the body is larger than the {self._max_body} bytes allowed; send less", _CLOSE
+        )
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End the reads that have taken too long; look again while there are any."""
+        limit = loop.time() - self._seconds
+        for task, began in self._open.items():
+            if began < limit and task not in self._expired:
+                self._expired.add(task)
+                task.cancel()
+        self._sweeping = bool(self._open)
+        if self._sweeping:
+            loop.call_later(_SWEEP_SECONDS, self._sweep, loop)

@@ -1,0 +1,115 @@
+"""What the kernels of a scoring request read and write: its values, their scratch, the weights."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.plan import Plan
+from ftrl_engine.rows import MAX_ROW_FEATURES
+from ftrl_engine.schema import MAX_CROSS_FIELDS
+
+# Forms beside those of ftrl_engine.rows: a value that is not there, which in a candidate hides
+# the context's, and a decimal as the client wrote it, which is no token.
+MISSING, RAW_DECIMAL = -1, -2
+
+# No row, value, entry or cell; and the number of the row before the first one.
+NONE, CONTEXT = -1, -1
+# Cells of Work.state. What the caller reads: the value (or -1) and the row (or -1, the context) at
+# fault, the fields that changed no score, the schema's fields without a value. The others: features
+# computed for the request, the context's entries, linked cells, and of the row at hand its features,
+# the schema's fields that have one, whether it hides a field of the context.
+VALUE, ROW, UNKNOWN_FIELDS, MISSING_FIELDS = range(4)
+FEATURES, ENTRIES, LINKED, ROW_FEATURES, PRESENT, HIDES = range(4, 10)
+# Columns of Work.entries and of Work.fields.
+FIELD, COUNT, HIDDEN_IN = range(3)
+CONTEXT_HEAD, ROW_HEAD, GIVEN_IN, PRESENT_IN = range(4)
+
+
+class Values(NamedTuple):
+    """A request's n values and r rows, flat.
+
+    salts   uint64[n] of the fields' names
+    forms   int64[n], MISSING, RAW_DECIMAL or as in ftrl_engine.rows
+    starts, ends  int64[n]; the text of value i is ``data[starts[i]:ends[i]]``
+    bounds  int64[r + 1]; the context has the values below ``bounds[0]``, row i those of
+            ``bounds[i]:bounds[i + 1]``
+    data    uint8, at least eight readable bytes after the last text
+    """
+
+    salts: NDArray[np.uint64]
+    forms: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+    data: NDArray[np.uint8]
+
+
+class Work(NamedTuple):
+    """Scratch for a context of at most E fields (T cells, F fields of the schema, C crosses).
+
+    table    int64[T]  hash table from a name's salt to the context's entry of that field
+    entry_salt uint64[E], entry_margin float64[E], entries int64[E, 3]: its number in the plan,
+             features, and the row that hides it
+    hashes, amounts, following  [2 * MAX_ROW_FEATURES]  cells that crosses may join; those of one
+             field are linked
+    fields   int64[F, 4]  a field's first such cell in the context and in the row, the row that
+             gives it, the row that has a feature of it
+    cross_margin float64[C], cross_count int64[C]: of the crosses in the context alone
+    path, path_hashes, path_values: the combination at hand
+    state    int64[16]: where the work stands
+    """
+
+    table: NDArray[np.int64]
+    entry_salt: NDArray[np.uint64]
+    entry_margin: NDArray[np.float64]
+    entries: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    amounts: NDArray[np.float64]
+    following: NDArray[np.int64]
+    fields: NDArray[np.int64]
+    cross_margin: NDArray[np.float64]
+    cross_count: NDArray[np.int64]
+    path: NDArray[np.int64]
+    path_hashes: NDArray[np.uint64]
+    path_values: NDArray[np.float64]
+    state: NDArray[np.int64]
+
+
+class Weights(NamedTuple):
+    """The snapshot's open-addressing table from slot to weight, and its intercept."""
+
+    keys: NDArray[np.uint32]
+    values: NDArray[np.float32]
+    intercept: float
+
+
+def make_work(plan: Plan, entries: int) -> Work:
+    """Scratch for contexts of at most ``entries`` values; the system gives memory when it is touched."""
+    fields, crosses = len(plan.salts), len(plan.cross_salts)
+    return Work(
+        table=np.empty(table_size(entries), dtype=np.int64),
+        entry_salt=np.empty(entries, dtype=np.uint64),
+        entry_margin=np.empty(entries),
+        entries=np.empty((entries, 3), dtype=np.int64),
+        hashes=np.empty(2 * MAX_ROW_FEATURES, dtype=np.uint64),
+        amounts=np.empty(2 * MAX_ROW_FEATURES),
+        following=np.empty(2 * MAX_ROW_FEATURES, dtype=np.int64),
+        fields=np.empty((fields, 4), dtype=np.int64),
+        cross_margin=np.empty(crosses),
+        cross_count=np.empty(crosses, dtype=np.int64),
+        path=np.empty(MAX_CROSS_FIELDS, dtype=np.int64),
+        path_hashes=np.empty(MAX_CROSS_FIELDS + 1, dtype=np.uint64),
+        path_values=np.empty(MAX_CROSS_FIELDS + 1),
+        state=np.zeros(16, dtype=np.int64),
+    )
+
+
+def table_size(entries: int) -> int:
+    """A power of two, at least twice the entries."""
+    size = 16
+    while size < 2 * entries:
+        size *= 2
+    return size

@@ -1,0 +1,147 @@
+"""Scorer: the bytes of a request in, its scores out, by one snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ftrl_engine.errors import DataError
+from ftrl_engine.plan import KIND, LABEL, SKIP, WEIGHT, Plan, make_plan
+from ftrl_engine.rows import BAD_NUMBER, OK, REASONS, TOO_MANY_FEATURES, make_sink
+from ftrl_engine.schema import Schema
+from ftrl_engine.snapshot import Snapshot
+from serving.request_arrays import (
+    MISSING_FIELDS,
+    ROW,
+    UNKNOWN_FIELDS,
+    VALUE,
+    Values,
+    Weights,
+    make_work,
+)
+from serving.request_json import KEY_CELLS, ROOM, SLOW_REQUEST, scan_request
+from serving.request_rows import MAX_REQUEST_FEATURES, NOT_FINITE, TOO_MUCH_WORK, Parts, score_request
+from serving.request_values import FieldSalts, TooLargeError, ValueList, decode_request
+
+DEFAULT_MAX_BODY = 1 << 20
+DEFAULT_MAX_CANDIDATES = 10_000
+# Values of a request that takes the fast way.
+_FAST_VALUES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The answer to one request.
+
+    scores   probabilities in the order of the candidates
+    unknown  fields that changed no score: the schema does not name them, and either it leaves
+             such fields out or the model has no weight for what they hold
+    missing  fields of the schema without a value, over all rows
+    """
+
+    scores: list[float]
+    unknown: int
+    missing: int
+
+
+class Scorer:
+    """Scores requests by one snapshot; one thread at a time.
+
+    max_body bytes and max_candidates a request; more raises TooLargeError.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        max_candidates: int = DEFAULT_MAX_CANDIDATES,
+        max_body: int = DEFAULT_MAX_BODY,
+    ) -> None:
+        self.snapshot = snapshot
+        self._max_candidates, self._max_body = max_candidates, max_body
+        self._plan = scoring_plan(snapshot)
+        self._salts = FieldSalts()
+        self._single = _single_fields(snapshot.schema)
+        self._data = bytearray(max_body + ROOM)
+        self._values = Values(
+            salts=np.empty(_FAST_VALUES, dtype=np.uint64),
+            forms=np.empty(_FAST_VALUES, dtype=np.int64),
+            starts=np.empty(_FAST_VALUES, dtype=np.int64),
+            ends=np.empty(_FAST_VALUES, dtype=np.int64),
+            bounds=np.empty(max_candidates + 1, dtype=np.int64),
+            data=np.frombuffer(self._data, dtype=np.uint8),
+        )
+        self._keys = np.zeros(1 + KEY_CELLS, dtype=np.int64)
+        self._scores = np.empty(max_candidates)
+        self._work = make_work(self._plan, _FAST_VALUES)
+        self._fixed: tuple[Parts, Parts] = (tuple(self._plan), tuple(make_sink(0, 0)))
+        keys, values = snapshot._table  # type: ignore[attr-defined]
+        self._weights: Parts = tuple(Weights(keys, values, snapshot.intercept))
+        self._fast: tuple[Parts, Parts] = (tuple(self._values), tuple(self._work))
+
+    def score(self, body: bytes) -> Scored:
+        """The scores of the request in ``body``; DataError says what is wrong with it."""
+        if len(body) > self._max_body:
+            raise TooLargeError(f"{len(body)} bytes are more than the {self._max_body} allowed")
+        rows = self._scan(body)
+        if rows >= 0:
+            reason = score_request(*self._fixed, *self._fast, self._weights, self._scores, rows)
+            if reason == OK:
+                state = self._work.state
+                return Scored(
+                    self._scores[:rows].tolist(), int(state[UNKNOWN_FIELDS]), int(state[MISSING_FIELDS])
+                )
+        return self.score_carefully(body)
+
+    def score_carefully(self, body: bytes) -> Scored:
+        """The same for any request: what :meth:`score` does where the fast way is not open."""
+        request = decode_request(body, self._max_candidates)
+        listed = ValueList.of(request, self._salts, self._single)
+        values = listed.arrays()
+        work = make_work(self._plan, int(values.bounds[0]))
+        scores = np.empty(request.rows)
+        reason = score_request(*self._fixed, tuple(values), tuple(work), self._weights, scores, request.rows)
+        state = work.state
+        if reason != OK:
+            value, row = int(state[VALUE]), int(state[ROW])
+            where = "" if row < 0 or request.candidates is None else f" of candidates[{row}]"
+            raise _refusal(reason, listed.describe(value) if value >= 0 else None, where)
+        return Scored(scores.tolist(), int(state[UNKNOWN_FIELDS]), int(state[MISSING_FIELDS]))
+
+    def _scan(self, body: bytes) -> int:
+        """The number of rows, their values in the scratch; SLOW_REQUEST where the fast way is not open."""
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError:
+                return SLOW_REQUEST
+        self._data[: len(body)] = body
+        return scan_request(len(body), *self._values, self._keys)
+
+
+def scoring_plan(snapshot: Snapshot) -> Plan:
+    """The plan of the snapshot's schema, in which label and importance are left out."""
+    plan = make_plan(snapshot.schema, snapshot.bits)
+    kinds = plan.fields[:, KIND]
+    kinds[(kinds == LABEL) | (kinds == WEIGHT)] = SKIP
+    return plan
+
+
+def _single_fields(schema: Schema) -> frozenset[str]:
+    """The fields that the schema says hold tokens or a number, so never an object."""
+    return frozenset(field.name for field in schema.fields if field.kind != "auto")
+
+
+def _refusal(reason: int, value: tuple[str, str] | None, where: str) -> DataError:
+    if reason == TOO_MUCH_WORK:
+        return TooLargeError(
+            f"more than {MAX_REQUEST_FEATURES} features in one request, crosses included; send several"
+        )
+    if reason == NOT_FINITE:
+        return DataError(f"the score{where} is not finite: a number field holds too large a number")
+    if value is None or reason == TOO_MANY_FEATURES:
+        return DataError(f"the event{where} cannot be scored: {REASONS[reason]}")
+    field, text = value
+    if reason == BAD_NUMBER:
+        return DataError(f"field {field!r}{where} must be a finite number, got {text!r}")
+    return DataError(f"field {field!r}{where}: {REASONS[reason]}, got {text!r}")

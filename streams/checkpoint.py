@@ -1,0 +1,130 @@
+"""Checkpoint: everything learning needs to go on, in one file.
+
+Equal histories give equal bytes: nothing in the file depends on time, place or the way
+the stream was cut into batches.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine import container
+from ftrl_engine.errors import CorruptFileError
+from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.learners.base import Learner
+from ftrl_engine.metrics import Progressive
+
+KIND = "checkpoint"
+_METRICS = "metrics."
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What has happened to the model so far.
+
+    rows       events learned; rejected: events refused
+    positions  the next record of every partition seen
+    rejects    bytes of rejected.jsonl that belong to this history
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    rejects: int = 0
+    positions: tuple[tuple[str, int], ...] = ()
+
+
+def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> int:
+    """Write the checkpoint; returns its size in bytes."""
+    touched = touched_slots(learner)
+    arrays: dict[str, NDArray[Any]] = {
+        "slots": touched,
+        "state": learner.state[touched],
+        "scalars": learner.scalars,
+    }
+    arrays |= {_METRICS + name: array for name, array in metrics.arrays().items()}
+    metadata = {
+        "learner": learner.name,
+        "n_slots": str(learner.n_slots),
+        "settings": json.dumps(learner.settings, sort_keys=True),
+        "rows": str(totals.rows),
+        "rejected": str(totals.rejected),
+        "rejects": str(totals.rejects),
+        "positions": json.dumps(dict(totals.positions), sort_keys=True),
+    }
+    return container.write(path, KIND, arrays, metadata)
+
+
+def restore(path: Path, learner: Learner) -> tuple[Progressive, Totals]:
+    """Put the saved state into a new learner made with the same settings."""
+    arrays, metadata = container.read(path, KIND)
+    try:
+        _check_same(path, learner, metadata)
+        learner.state[arrays["slots"]] = arrays["state"]
+        learner.scalars[:] = arrays["scalars"]
+        own = {name.removeprefix(_METRICS): a for name, a in arrays.items() if name.startswith(_METRICS)}
+        positions = json.loads(metadata["positions"])
+        totals = Totals(
+            int(metadata["rows"]),
+            int(metadata["rejected"]),
+            int(metadata["rejects"]),
+            tuple(sorted((str(name), int(at)) for name, at in positions.items())),
+        )
+        return Progressive.from_arrays(own), totals
+    except (KeyError, ValueError, IndexError) as error:
+        raise CorruptFileError(f"{path}: not a complete checkpoint: {error!r}") from error
+
+
+def _check_same(path: Path, learner: Learner, metadata: dict[str, str]) -> None:
+    mine = {
+        "learner": learner.name,
+        "n_slots": str(learner.n_slots),
+        "settings": json.dumps(learner.settings, sort_keys=True),
+    }
+    for key, value in mine.items():
+        if metadata.get(key) != value:
+            raise CorruptFileError(
+                f"{path}: was made with {key} {metadata.get(key)}, the model says {value}; "
+                "model.toml and the checkpoints do not belong together"
+            )
+
+
+def touched_slots(learner: Learner) -> NDArray[np.uint32]:
+    """The slots whose state is not all zero, rising."""
+    state = learner.state
+    found = np.empty(count_touched(state), dtype=np.uint32)
+    list_touched(state, found)
+    return found
+
+
+@inlined
+def _touched(state: NDArray[np.float64], slot: int) -> bool:
+    for column in range(state.shape[1]):
+        if state[slot, column] != 0.0:
+            return True
+    return False
+
+
+@kernel
+def count_touched(state: NDArray[np.float64]) -> int:
+    """How many slots have a state that is not all zero."""
+    count = 0
+    for slot in range(len(state)):
+        if _touched(state, slot):
+            count += 1
+    return count
+
+
+@kernel
+def list_touched(state: NDArray[np.float64], found: NDArray[np.uint32]) -> None:
+    """Write the slots that :func:`count_touched` counts."""
+    count = 0
+    for slot in range(len(state)):
+        if _touched(state, slot):
+            found[count] = slot
+            count += 1

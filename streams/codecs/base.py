@@ -1,0 +1,115 @@
+"""From blocks of bytes to batches of slots, one compiled pass a format.
+
+Adding a format is one file in this folder that defines ``codec(schema, bits, need_label)``
+returning a :class:`Codec`; the file's name is the format's name and its usual extension.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.batch import Batch
+from ftrl_engine.errors import ConfigError
+from ftrl_engine.plan import make_plan
+from ftrl_engine.rows import REASONS, REFUSED, ROWS, Sink, make_sink
+from ftrl_engine.schema import Schema
+from ftrl_engine.text import needs_check
+from streams.source import Block, Refusal
+
+# Rows of one batch; small enough for its slots to stay in the second-level cache's reach.
+MAX_BATCH_ROWS = 8192
+_KEPT_BYTES = 64 << 10  # of a refused event
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Part of a block, encoded.
+
+    batch     the rows that can be learned or scored
+    records   int64[rows], the record of the block each row came from
+    refused   the records of this part that are refused, in order
+    stop      the first record of the block that is not part of this
+    """
+
+    batch: Batch
+    records: NDArray[np.int64]
+    refused: tuple[Refusal, ...]
+    stop: int
+
+
+class Codec(ABC):
+    """Encodes the records of one format by one schema."""
+
+    has_header: ClassVar[bool] = False  # the first line of a file names the columns
+
+    def __init__(self, schema: Schema, bits: int, need_label: bool = True) -> None:
+        self.schema = schema
+        self.bits = bits
+        self.need_label = need_label
+        self.plan = make_plan(schema, bits)
+
+    def encode(self, block: Block) -> Iterator[Encoded]:
+        """All records of ``block``, in order, in parts of at most MAX_BATCH_ROWS."""
+        first = self.prepare(block)
+        while first < len(block):
+            part = self._encode_part(block, first)
+            yield part
+            first = part.stop
+
+    def prepare(self, block: Block) -> int:
+        """Look at the block before its records are encoded; returns the first that is an event."""
+        return 0
+
+    def _encode_part(self, block: Block, first: int) -> Encoded:
+        last = min(first + MAX_BATCH_ROWS, len(block))
+        lo, hi = int(block.starts[first]), int(block.ends[last - 1])
+        # A feature takes two bytes of text at least, crosses apart; a full sink ends the part early.
+        sink = make_sink(last - first, (hi - lo) // 2 + (last - first))
+        stop = self.fill(block, first, last, sink, needs_check(block.data, lo, hi))
+        batch = Batch.from_sink(sink, 1 << self.bits)
+        refused = tuple(
+            self._refusal(block, int(sink.refused[k, 0]), int(sink.refused[k, 1]))
+            for k in range(int(sink.state[REFUSED]))
+        )
+        return Encoded(batch, sink.records[: int(sink.state[ROWS])], refused, stop)
+
+    def _refusal(self, block: Block, record: int, reason: int) -> Refusal:
+        position = int(block.positions[record - 1]) if record else block.first
+        text = self.describe(block, record, reason)
+        return Refusal(block.partition, position, text, block.record(record)[:_KEPT_BYTES])
+
+    def describe(self, block: Block, record: int, reason: int) -> str:
+        """Why a record is refused, in words."""
+        return REASONS[reason]
+
+    @abstractmethod
+    def fill(self, block: Block, first: int, last: int, sink: Sink, check: bool) -> int:
+        """Write records ``first <= i < last`` to the sink; returns the first one not written.
+
+        ``check`` says that some record holds a NUL or a byte above 127 and must be looked at.
+        """
+
+
+def format_names() -> list[str]:
+    """The formats there are: one a file in this folder."""
+    import streams.codecs as package
+
+    helpers = ("base", "delimited")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in helpers)
+
+
+def open_codec(name: str, schema: Schema, bits: int, need_label: bool = True) -> Codec:
+    """The codec of format ``name``; with ``need_label`` an event without a label is refused."""
+    if name not in format_names():
+        raise ConfigError(f"format must be one of {', '.join(format_names())}, got {name!r}")
+    module = importlib.import_module(f"streams.codecs.{name}")
+    codec: Codec = module.codec(schema, bits, need_label)
+    return codec

@@ -1,0 +1,131 @@
+"""LIBSVM and svmlight text: ``label index:value ... # comment``, separated by white space.
+
+An index is a token of the field with the empty name, so it may be any text without a colon;
+without a value it counts 1, and a value of 0 is no feature. ``qid:N`` is left out. The first
+word is the label unless it holds a colon. ``#`` starts a comment wherever it stands.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.hashing import salt, xxh64
+from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.numbers import parse_number
+from ftrl_engine.plan import SKIP, Plan, find_field
+from ftrl_engine.rows import (
+    BAD_LABEL,
+    OK,
+    REASONS,
+    Sink,
+    add_cell,
+    begin,
+    fail,
+    finish,
+    has_room,
+    kind_of,
+    refuse,
+    set_label,
+)
+from ftrl_engine.schema import Schema
+from ftrl_engine.text import find_stop, text_problem
+from streams.codecs.base import Codec
+from streams.source import Block
+
+# Reasons of this format only, beside those of all formats.
+BAD_PAIR, BAD_VALUE = 100, 101
+_REASONS = REASONS | {
+    BAD_LABEL: "the label must be -1, 0 or 1",
+    BAD_PAIR: "a feature must be index:value with one colon and an index before it",
+    BAD_VALUE: "a value is not a finite number",
+}
+
+_SPACE, _HASH, _COLON = 32, 35, 58
+_Q, _I, _D = 113, 105, 100
+_SALT = np.uint64(salt(""))
+_HASHES = np.uint64(_HASH * 0x0101010101010101)
+
+
+class LibsvmCodec(Codec):
+    """Pairs of index and value."""
+
+    def fill(self, block: Block, first: int, last: int, sink: Sink, check: bool) -> int:
+        return int(
+            encode_libsvm(
+                block.data, block.starts, block.ends, first, last, check, self.need_label, self.plan, sink
+            )
+        )
+
+    def describe(self, block: Block, record: int, reason: int) -> str:
+        return _REASONS[reason]
+
+
+def codec(schema: Schema, bits: int, need_label: bool) -> LibsvmCodec:
+    return LibsvmCodec(schema, bits, need_label)
+
+
+@kernel
+def _read_label(data: NDArray[np.uint8], lo: int, hi: int, signed: bool) -> float:
+    """The label's number; -1 is 0 where only its sign counts."""
+    x = parse_number(data, lo, hi)
+    return 0.0 if signed and x == -1.0 else x
+
+
+@inlined
+def _is_qid(data: NDArray[np.uint8], lo: int, colon: int) -> bool:
+    return colon - lo == 3 and data[lo] == _Q and data[lo + 1] == _I and data[lo + 2] == _D
+
+
+@inlined
+def _encode_line(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int, read: bool) -> None:
+    """Add the label and the features of one line; ``read`` False only checks the features."""
+    words = 0
+    while i < hi and data[i] != _HASH:
+        if data[i] <= _SPACE:
+            i += 1
+            continue
+        lo, colon, colons = i, hi, 0
+        while True:
+            i = find_stop(data, i, hi, _HASHES)
+            if i == hi or data[i] != _COLON:
+                break
+            colon = i
+            colons += 1
+            i += 1
+        words += 1
+        if words == 1 and colons == 0:
+            set_label(plan, sink, _read_label(data, lo, i, math.isnan(plan.label_at_least)))
+            continue
+        if colons == 1 and _is_qid(data, lo, colon):
+            continue
+        value = 1.0 if colons == 0 else parse_number(data, colon + 1, i)
+        end = min(colon, i)
+        if colons > 1 or lo == end:
+            fail(sink, BAD_PAIR)
+        elif math.isnan(value):
+            fail(sink, BAD_VALUE)
+        elif read:
+            add_cell(sink, 0, xxh64(data, lo, end, _SALT), value)
+
+
+@kernel
+def encode_libsvm(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], first: int, last: int,
+    check: bool, need_label: bool, plan: Plan, sink: Sink,
+) -> int:  # fmt: skip
+    """Encode records ``first <= r < last``; returns the first that found no room."""
+    read = kind_of(plan, find_field(plan, _SALT)) != SKIP
+    for r in range(first, last):
+        if not has_room(sink):
+            return r
+        problem = text_problem(data, starts[r], ends[r]) if check else OK
+        if problem != OK:
+            refuse(sink, r, problem)
+            continue
+        begin(sink)
+        _encode_line(plan, sink, data, starts[r], ends[r], read)
+        finish(plan, sink, r, need_label)
+    return last

@@ -1,0 +1,130 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ftrl_engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ftrl_engine.schema import Schema
+    from streams.source import Source, SourceOptions
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """SOURCE and what belongs to reading it."""
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="files, a glob, - for standard input, log:DIR or kafka://HOST:PORT/TOPIC",
+    )
+    parser.add_argument(
+        "--format", metavar="NAME", help="tsv, csv, jsonl, libsvm, vw or parquet (default: by name)"
+    )
+    add_kafka(parser)
+
+
+def add_kafka(parser: argparse.ArgumentParser) -> None:
+    """--kafka."""
+    parser.add_argument(
+        "--kafka", metavar="FILE", help="properties for kafka://: security.protocol, sasl.username, ..."
+    )
+
+
+def kafka_options(kafka: str | None, uris: list[str]) -> dict[str, str] | None:
+    """The properties of --kafka FILE, over those of FTRL_KAFKA_...; None without a kafka:// address."""
+    import os
+    from pathlib import Path
+
+    if not any(uri.startswith("kafka:") for uri in uris):
+        if kafka is not None:
+            raise ConfigError(f"--kafka {kafka}: nothing here is a kafka:// address; leave it out")
+        return None
+    from streams.kafka_options import PROPERTY
+    from streams.kafka_properties import environment_properties, read_properties
+
+    given = environment_properties(os.environ) | (read_properties(Path(kafka)) if kafka else {})
+    return {PROPERTY + name: value for name, value in given.items()}
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """--json and --quiet."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def source_of(words: list[str]) -> str | list[str]:
+    """One source as it is, several files as a list."""
+    return words[0] if len(words) == 1 else words
+
+
+def choose_format(source: Source, options: SourceOptions) -> str:
+    """The format of an open source; ConfigError where neither it nor the settings tell."""
+    name = source.format or options.format or options.default_format
+    if name is None:
+        raise ConfigError(
+            "the format of the events is not known; give --format tsv, csv, jsonl, libsvm or vw"
+        )
+    return name
+
+
+def source_options(
+    given: str | None,
+    model: str | None,
+    schema: Schema,
+    follow: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> SourceOptions:
+    """How a source is opened: ``given`` is --format, ``model`` the format its model was made with."""
+    from streams.source import SourceOptions
+
+    more = dict(extra or {})
+    if extra is not None:
+        from streams.kafka_fields import message_fields
+
+        more["fields"] = ",".join(message_fields(schema))
+        more["schema_format"] = schema.format or ""
+    return SourceOptions(
+        format=given,
+        default_format=model or schema.format,
+        follow=follow,
+        columns_known=bool(schema.columns),
+        extra=more,
+    )
+
+
+def parameters(pairs: list[str]) -> Mapping[str, float | str]:
+    """``name=value`` pairs; numbers become numbers."""
+    values: dict[str, float | str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set takes name=value, got {pair!r}")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks for a clean end, the second one insists."""
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

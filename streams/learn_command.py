@@ -1,0 +1,274 @@
+"""Learn from events: predict each one, then learn from it; checkpoint and publish on the way.
+
+Run again on the same --model and it continues exactly where it stopped, with the settings of
+the model. A setting that contradicts the model is an error.
+
+examples:
+  ftrl learn clicks.jsonl --model m
+  ftrl learn 'day-*.tsv.gz' --schema criteo --model m --json
+  ftrl learn log:events --model m --follow
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from streams import flags
+
+if TYPE_CHECKING:
+    from ftrl_engine.schema import Schema
+    from streams.model_directory import ModelDirectory
+    from streams.progress import ProgressLine
+    from streams.sink import Sink
+    from streams.trainer import Trainer, TrainOptions
+
+INTERRUPTED = 130
+DEFAULT_BITS = 22
+_COMMON = ("alpha", "beta", "l1", "l2")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_source(parser)
+    parser.add_argument("--model", required=True, metavar="DIR", help="the model directory; made if missing")
+    parser.add_argument("--schema", metavar="NAME|FILE", help="what the fields mean (default: auto)")
+    learner = parser.add_argument_group("learner (kept in the model; only needed the first time)")
+    learner.add_argument("--learner", metavar="NAME", help="ftrl_proximal (default) or sgd_l1")
+    for name, meaning in (
+        ("alpha", "rate (ftrl_proximal: 0.1)"),
+        ("beta", "damps the first steps (1)"),
+        ("l1", "keeps weights at exactly 0 (1)"),
+        ("l2", "shrinks weights (1)"),
+    ):
+        learner.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
+    learner.add_argument("--intercept", metavar="KIND", help="base_rate (default), plain or none")
+    learner.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other parameter of the learner"
+    )
+    learner.add_argument("--bits", type=int, metavar="B", help=f"2**B slots (default {DEFAULT_BITS})")
+    learner.add_argument("--passes", type=int, metavar="N", help="times over the source (default 1)")
+    run = parser.add_argument_group("run")
+    run.add_argument("--follow", action="store_true", help="wait for more events at the end")
+    run.add_argument("--limit", type=int, metavar="N", help="stop after N learned events")
+    run.add_argument(
+        "--checkpoint-every", default="30s", metavar="T", help="500ms, 30s, 5m or 100000rows (30s)"
+    )
+    run.add_argument("--publish-every", default="1s", metavar="T", help="the same for snapshots (1s)")
+    run.add_argument(
+        "--rejects", metavar="DEST", help="a file or kafka:// topic for refused events (rejected.jsonl)"
+    )
+    run.add_argument(
+        "--start", metavar="T", help="kafka:// on first contact: earliest (default), latest or a time"
+    )
+    run.add_argument(
+        "--on-lost-data", choices=("stop", "skip"), help="when kafka:// events are gone: stop (default), skip"
+    )
+    run.add_argument(
+        "--seed", type=int, metavar="N", help="accepted by every command; learning draws no numbers"
+    )
+    flags.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ftrl_engine import jit
+    from ftrl_engine.errors import ConfigError
+    from streams.progress import ProgressLine
+
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    with ProgressLine(args.quiet) as progress:
+        if jit.cache_is_cold():
+            progress.say("compiling (once for this version on this machine, about half a minute) ...")
+        model = open_model(args, progress)
+        return _learn(args, model, progress)
+
+
+def open_model(args: argparse.Namespace, progress: ProgressLine) -> ModelDirectory:
+    """The model of --model, made with the given settings or checked against them."""
+    from pathlib import Path
+
+    from ftrl_engine.errors import ConfigError, ModelError
+    from ftrl_engine.hashing import check_bits
+    from ftrl_engine.learners.base import check_parameters, find_learner
+    from ftrl_engine.schema import Schema
+    from streams.model_directory import ModelDirectory, ModelSettings
+
+    path = Path(args.model)
+    given = {name: getattr(args, name) for name in (*_COMMON, "intercept") if getattr(args, name) is not None}
+    given |= flags.parameters(args.set)
+    schema = None if args.schema is None else Schema.load(args.schema)
+    if ModelDirectory.exists(path):
+        model = ModelDirectory.open(path, progress.say)
+        wanted = {"learner": args.learner, "bits": args.bits, "passes": args.passes, "schema": schema}
+        model.check_flags({k: v for k, v in wanted.items() if v is not None} | given)
+        return model
+    if path.is_dir() and any(path.iterdir()):
+        raise ModelError(f"model {path}: the directory is not empty and holds no model; use another --model")
+    learner = find_learner(args.learner or "ftrl_proximal")
+    passes = 1 if args.passes is None else args.passes
+    if not 1 <= passes <= 1000:
+        raise ConfigError(f"--passes must be between 1 and 1000, got {passes}")
+    settings = ModelSettings(
+        learner=learner.name,
+        parameters=check_parameters(learner, given),
+        bits=check_bits(DEFAULT_BITS if args.bits is None else args.bits),
+        schema=schema or Schema.load("auto"),
+        passes=passes,
+        format=args.format,
+    )
+    _check_source(args, settings.schema)
+    return ModelDirectory.create(path, settings, progress.say)
+
+
+def _check_source(args: argparse.Namespace, schema: Schema) -> None:
+    """Open and close the source, so that a wrong name leaves no model behind."""
+    from streams.source import open_source
+
+    if not args.follow and args.source != ["-"]:
+        options = flags.source_options(args.format, None, schema, extra=_kafka(args))
+        open_source(flags.source_of(args.source), {}, options).close()
+
+
+def _kafka(args: argparse.Namespace) -> dict[str, str] | None:
+    """What the flags say about a kafka:// source; None for other sources."""
+    from pathlib import Path
+
+    from ftrl_engine.errors import ConfigError
+
+    chosen = {"start": args.start, "on_lost_data": args.on_lost_data}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    uris = [*args.source, args.rejects or ""]
+    extra = flags.kafka_options(args.kafka, uris)
+    if not any(uri.startswith("kafka:") for uri in args.source):
+        if given:
+            raise ConfigError("--start and --on-lost-data are for kafka:// sources; leave them out")
+        return None
+    return {"default_group": f"ftrl-{Path(args.model).resolve().name}"} | (extra or {}) | given
+
+
+def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLine) -> int:
+    import threading
+
+    from streams.cadence import Cadence
+    from streams.trainer import Trainer, TrainOptions
+
+    options = TrainOptions(
+        limit=args.limit,
+        checkpoint_every=Cadence.parse(args.checkpoint_every, "--checkpoint-every"),
+        publish_every=Cadence.parse(args.publish_every, "--publish-every"),
+        stop=threading.Event(),
+        report=lambda trainer: _report(trainer, progress),
+        rejects=_rejects(args),
+    )
+    with Trainer(model, options) as trainer, flags.stop_on_signals(options.stop):
+        _passes(args, model, trainer, options)
+        seconds = options.clock() - trainer.started
+        result = summary(trainer, seconds)
+    if args.json:
+        print(json.dumps(result))
+    elif not args.quiet:
+        progress.say(_table(result))
+    if options.stop.is_set():
+        return INTERRUPTED
+    if trainer.rejected and not trainer.rows:
+        print(
+            f"ftrl learn: all {trainer.rejected:,} events were refused ({trainer.first_reason}); "
+            f"see {model.rejects_path}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _rejects(args: argparse.Namespace) -> Sink | None:
+    """Where refused events go, if not into the model."""
+    if args.rejects is None:
+        return None
+    from streams.rejects import open_rejects
+
+    return open_rejects(args.rejects, flags.kafka_options(args.kafka, [*args.source, args.rejects]))
+
+
+def _passes(args: argparse.Namespace, model: ModelDirectory, trainer: Trainer, options: TrainOptions) -> None:
+    from streams.codecs.base import open_codec
+    from streams.source import open_source
+
+    settings = model.settings
+    for number in range(1, settings.passes + 1):
+        how = flags.source_options(args.format, settings.format, settings.schema, args.follow, _kafka(args))
+        source = open_source(flags.source_of(args.source), trainer.source_positions(number), how)
+        try:
+            codec = open_codec(flags.choose_format(source, how), settings.schema, settings.bits)
+            complete = trainer.learn_from(source, codec, number)
+            if not complete or number == settings.passes:
+                trainer.finish(source)
+                return
+        finally:
+            source.close()
+
+
+def _report(trainer: Trainer, progress: ProgressLine) -> None:
+    from streams.progress import quantity
+
+    metrics = trainer.run_metrics
+    seconds = max(trainer.options.clock() - trainer.started, 1e-9)
+    fraction = trainer.source.fraction() if trainer.source else None
+    progress.show(
+        f"{trainer.rows:,} rows  {trainer.rows / seconds:,.0f} rows/s  "
+        f"log loss {quantity(metrics.log_loss)}  calibration {quantity(metrics.calibration, 3)}  "
+        f"non-zeros {trainer.nonzero_weights:,}  "
+        f"refused {trainer.rejected:,}{_live(trainer)}",
+        fraction,
+    )
+
+
+def _live(trainer: Trainer) -> str:
+    """How far learning is behind a live source."""
+    status = trainer.source.status() if trainer.source else {}
+    text = ""
+    if "lag" in status:
+        text += f"  lag {status['lag']:,}"
+    if status.get("lost"):
+        text += f"  lost {status['lost']:,}"
+    if "last_event_age" in status:
+        text += f"  last event {status['last_event_age']:.1f} s ago"
+    return text
+
+
+def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    """The JSON of the contract, and the history of the model as ``total``."""
+    from streams.checkpoint import count_touched
+
+    settings = trainer.model.settings
+    run = trainer.run_metrics.summary()
+    return run | {
+        "rows": trainer.rows,
+        "rejected": trainer.rejected,
+        "nonzero_weights": trainer.nonzero_weights,
+        "slots_touched": int(count_touched(trainer.learner.state)),
+        "seconds": round(seconds, 6),
+        "rows_per_second": round(trainer.rows / seconds, 1) if seconds > 0 else None,
+        "positions": dict(sorted(trainer.positions.items())),
+        "source": dict(trainer.source.status()) if trainer.source else {},
+        "model": str(trainer.model.path),
+        "learner": {"name": settings.learner, "bits": settings.bits, **settings.parameters},
+        "total": trainer.metrics.summary()
+        | {"rows": trainer.totals.rows, "rejected": trainer.totals.rejected},
+    }
+
+
+def _table(result: dict[str, Any]) -> str:
+    from streams.progress import quantity
+
+    names = ("rows", "rejected", "log_loss", "normalized_entropy", "auc", "calibration", "label_mean")
+    lines = [f"{name.replace('_', ' '):<20}{quantity(result[name]):>14}" for name in names]
+    lines.append(f"{'non-zero weights':<20}{quantity(result['nonzero_weights']):>14}")
+    lines.append(f"{'rows/s':<20}{quantity(int(result['rows_per_second'] or 0)):>14}")
+    if result["source"].get("lost"):
+        lines.append(f"{'lost events':<20}{quantity(result['source']['lost']):>14}")
+    if result["rejected"]:
+        lines.append(f"refused events: {result['model']}/rejected.jsonl")
+    lines.append(f"model: {result['model']}   (ftrl inspect --model {result['model']})")
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""Score events from the newest snapshot: one probability a line, in input order.
+
+An event that cannot be read gives the line "nan"; how many did is said at the end. Events
+need no label.
+
+examples:
+  ftrl score events.jsonl --model m --output scores.txt
+  cat events.jsonl | ftrl score - --model m --format jsonl > scores.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import IO, TYPE_CHECKING
+
+from streams import flags
+
+if TYPE_CHECKING:
+    from ftrl_engine.snapshot import Snapshot
+    from streams.pipeline import Step
+    from streams.progress import ProgressLine
+
+INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_source(parser)
+    parser.add_argument("--model", required=True, metavar="DIR", help="the model directory")
+    parser.add_argument("--output", metavar="FILE", help="where the probabilities go (default: stdout)")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N scored events")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="accepted by every command; scoring draws no numbers"
+    )
+    flags.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ftrl_engine.errors import ConfigError
+    from streams.progress import ProgressLine
+
+    if args.json and not args.output:
+        raise ConfigError("--json prints its object on stdout, so the scores need --output FILE")
+    if args.limit is not None and args.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    with ProgressLine(args.quiet) as progress:
+        if args.output:
+            with open(args.output, "w", encoding="ascii") as output:
+                return _score(args, output, progress)
+        return _score(args, sys.stdout, progress)
+
+
+def load_snapshot(model: str, progress: ProgressLine) -> Snapshot:
+    """The newest undamaged snapshot of the model."""
+    from pathlib import Path
+
+    from ftrl_engine.errors import ModelError
+    from ftrl_engine.snapshot import Snapshot
+    from streams.model_directory import ModelDirectory
+
+    directory = ModelDirectory.open(Path(model), progress.say)
+    snapshot = directory.newest(directory.snapshots(), Snapshot.load)
+    if snapshot is None:
+        raise ModelError(f"model {model}: nothing is published yet; let `ftrl learn` run first")
+    return snapshot
+
+
+def _score(args: argparse.Namespace, output: IO[str], progress: ProgressLine) -> int:
+    import threading
+
+    from streams.codecs.base import open_codec
+    from streams.pipeline import Pipeline
+    from streams.source import open_source
+
+    snapshot = load_snapshot(args.model, progress)
+    model_format = snapshot.provenance.get("format")
+    extra = flags.kafka_options(args.kafka, args.source)
+    options = flags.source_options(args.format, model_format, snapshot.schema, extra=extra)
+    source = open_source(flags.source_of(args.source), {}, options)
+    format = flags.choose_format(source, options)
+    codec = open_codec(format, snapshot.schema, snapshot.bits, need_label=False)
+    stop = threading.Event()
+    started = time.monotonic()
+    scored = refused = 0
+    try:
+        with flags.stop_on_signals(stop), Pipeline(source, codec) as pipeline:
+            for step in pipeline.steps():
+                if stop.is_set() or scored == args.limit:
+                    break
+                if step is None:
+                    continue
+                if args.limit is not None and len(step.batch) > args.limit - scored:
+                    step = step.cut(args.limit - scored)
+                output.write(lines_of(snapshot, step))
+                scored += len(step.batch)
+                refused += len(step.refused)
+                progress.show(f"{scored:,} scored  {refused:,} refused", source.fraction())
+    finally:
+        source.close()
+    output.flush()
+    seconds = time.monotonic() - started
+    if args.json:
+        rate = round(scored / seconds, 1)
+        result = {"rows": scored, "rejected": refused, "seconds": round(seconds, 6), "rows_per_second": rate}
+        print(json.dumps(result | {"model": args.model, "model_rows": snapshot.rows, "output": args.output}))
+    elif args.output or refused:
+        progress.say(f"{scored:,} scored, {refused:,} could not be read (nan)")
+    return INTERRUPTED if stop.is_set() else 0
+
+
+def lines_of(snapshot: Snapshot, step: Step) -> str:
+    """The step's lines: a probability with nine digits, or nan where an event was refused."""
+    import numpy as np
+
+    lines = [f"{p:.9g}" for p in snapshot.score(step.batch).tolist()]
+    if step.refused:
+        places = np.searchsorted(step.ends, [r.position for r in step.refused], side="right")
+        for place in sorted(places.tolist(), reverse=True):
+            lines.insert(place, "nan")
+    return "\n".join(lines) + "\n" if lines else ""

@@ -1,0 +1,277 @@
+"""The training loop: the only place with order.
+
+For every step of the pipeline: predict, learn, measure, keep what was refused, move the
+positions. When due: checkpoint, then snapshot, then acknowledge, in this order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ftrl_engine.errors import ModelError
+from ftrl_engine.learners.base import Learner, build
+from ftrl_engine.metrics import Progressive
+from ftrl_engine.snapshot import Snapshot
+from streams import checkpoint
+from streams.cadence import Cadence, Timer
+from streams.checkpoint import Totals
+from streams.codecs.base import Codec
+from streams.model_directory import ModelDirectory
+from streams.pipeline import Pipeline, Step
+from streams.rejects import RejectFile, RejectSink
+from streams.sink import Sink
+from streams.source import Source
+
+REPORT_SECONDS = 1.0
+CHECKPOINT_EVERY = Cadence(seconds=30.0)
+PUBLISH_EVERY = Cadence(seconds=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How long to learn and how often to save.
+
+    limit    stop after so many learned events; None: at the end of the source
+    stop     set it from a signal handler to end after a clean checkpoint
+    report   called about once a second with the :class:`Trainer`
+    rejects  where refused events go instead of into the model; closed with the trainer
+    clock    seconds that only grow; wall: seconds since 1970, for the time of publication
+    """
+
+    limit: int | None = None
+    checkpoint_every: Cadence = CHECKPOINT_EVERY
+    publish_every: Cadence = PUBLISH_EVERY
+    stop: threading.Event = field(default_factory=threading.Event)
+    report: Callable[[Trainer], None] = lambda trainer: None
+    rejects: Sink | None = None
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+
+class Trainer:
+    """One model being learned; holds its lock from construction to :meth:`close`."""
+
+    def __init__(self, model: ModelDirectory, options: TrainOptions | None = None) -> None:
+        self.model = model
+        self.options = options or TrainOptions()
+        self._lock = model.lock()
+        try:
+            self.learner, self.metrics, self.totals = load_newest(model)
+            sink = self.options.rejects
+            self._rejects: RejectFile | RejectSink = (
+                RejectFile(model.rejects_path, self.totals.rejects)
+                if sink is None
+                else RejectSink(sink, self.totals.rejects)
+            )
+        except BaseException:
+            self._lock.release()
+            raise
+        self.positions = dict(self.totals.positions)
+        # A new model's run is its whole history, so one set of sums serves both.
+        self.run_metrics = Progressive() if self.totals.rows else self.metrics
+        self.rows = 0
+        self.rejected = 0
+        self.first_reason = ""
+        self.nonzero_weights = 0
+        self.saved = self.totals
+        self.source: Source | None = None
+        self._pass = 1
+        self._anchored = False  # a position without events came that must not be looked up again
+        now = self.options.clock()
+        self.started = now
+        self._checkpoint_timer = Timer(self.options.checkpoint_every, now, self.totals.rows)
+        self._publish_timer = Timer(self.options.publish_every, now, self.totals.rows)
+        self._report_time = now
+
+    def close(self) -> None:
+        """Release the files and the lock; saves nothing."""
+        self._rejects.close()
+        self._lock.release()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def source_positions(self, number: int = 1) -> dict[str, int]:
+        """Where the ``number``-th pass over a source stands."""
+        suffix = _pass_suffix(number)
+        others = "#pass"
+        return {
+            name.removesuffix(suffix): at
+            for name, at in self.positions.items()
+            if (name.endswith(suffix) if suffix else others not in name)
+        }
+
+    def learn_from(self, source: Source, codec: Codec, number: int = 1) -> bool:
+        """Learn all of one pass over the source; False where it was stopped or reached the limit."""
+        self._pass = number
+        self.source = source
+        with Pipeline(source, codec) as pipeline:
+            for step in pipeline.steps():
+                if step is not None:
+                    self._take(step)
+                self._do_what_is_due(source)
+                if self.options.stop.is_set() or self._rows_left() == 0:
+                    return False
+        return True
+
+    def finish(self, source: Source) -> None:
+        """Checkpoint and publish what is not saved yet."""
+        if self.totals != self.saved or not self.model.checkpoints():
+            self._save(source)
+        self.publish()
+
+    def _rows_left(self) -> int:
+        return (1 << 62) if self.options.limit is None else self.options.limit - self.rows
+
+    def _take(self, step: Step) -> None:
+        while True:
+            rows = self.totals.rows
+            most = min(
+                self._rows_left(),
+                self._checkpoint_timer.rows_left(rows),
+                self._publish_timer.rows_left(rows),
+            )
+            if most <= 0 and len(step.batch):
+                return
+            if most >= len(step.batch):
+                self._learn(step)
+                return
+            self._learn(step.cut(most))
+            step = step.rest(most)
+            if self._rows_left() == 0:
+                return
+            self._do_what_is_due(None)
+
+    def _learn(self, step: Step) -> None:
+        batch = step.batch
+        if len(batch):
+            assert batch.labels is not None, "the codec refuses events without a label"
+            margins = self.learner.learn(batch)
+            if self._pass == 1:
+                self.metrics.update(margins, batch.labels, batch.importance)
+                if self.run_metrics is not self.metrics:
+                    self.run_metrics.update(margins, batch.labels, batch.importance)
+            self.rows += len(batch)
+        if step.refused:
+            self.first_reason = self.first_reason or step.refused[0].reason
+        refused = self._rejects.add(step.refused)
+        self.rejected += refused
+        name = step.partition + _pass_suffix(self._pass)
+        self._anchored |= not len(batch) and name not in self.positions
+        self.positions[name] = step.next
+        self.totals = replace(
+            self.totals, rows=self.totals.rows + len(batch), rejected=self.totals.rejected + refused
+        )
+
+    def _do_what_is_due(self, source: Source | None) -> None:
+        now, rows = self.options.clock(), self.totals.rows
+        if self._checkpoint_timer.due(now, rows) or (self._anchored and source is not None):
+            self._save(source)
+            now = self.options.clock()
+        if self._publish_timer.due(now, rows):
+            self.publish()
+        if now - self._report_time >= REPORT_SECONDS:
+            self._report_time = now
+            self.options.report(self)
+
+    def _save(self, source: Source | None) -> None:
+        self.totals = replace(
+            self.totals, rejects=self._sync_rejects(), positions=tuple(sorted(self.positions.items()))
+        )
+        try:
+            checkpoint.save(
+                self.model.checkpoint_path(self.totals.rows), self.learner, self.metrics, self.totals
+            )
+        except OSError as error:
+            raise ModelError(_cannot_write(self.model, "checkpoint", error)) from error
+        self.saved = self.totals
+        self._anchored = False
+        self._checkpoint_timer.restart(self.options.clock(), self.totals.rows)
+        self.model.prune()
+        if source is not None:
+            source.acknowledge(self.source_positions())
+
+    def _sync_rejects(self) -> int:
+        try:
+            return self._rejects.sync()
+        except OSError as error:
+            raise ModelError(_cannot_write(self.model, "rejected.jsonl", error)) from error
+
+    def publish(self) -> None:
+        """Write the snapshot of the weights as they stand."""
+        settings = self.model.settings
+        snapshot = Snapshot.of(self.learner, settings.bits, settings.schema, self.provenance())
+        self.nonzero_weights = len(snapshot.slots)
+        try:
+            snapshot.save(self.model.snapshot_path(self.totals.rows))
+        except OSError as error:
+            raise ModelError(_cannot_write(self.model, "snapshot", error)) from error
+        self._publish_timer.restart(self.options.clock(), self.totals.rows)
+        self.model.prune()
+
+    def provenance(self) -> dict[str, Any]:
+        """What a snapshot says of itself."""
+        settings = self.model.settings
+        return {
+            "learner": {"name": settings.learner, "bits": settings.bits, **settings.parameters},
+            "format": settings.format,
+            "rows": self.totals.rows,
+            "rejected": self.totals.rejected,
+            "metrics": self.metrics.summary(),
+            "positions": dict(sorted(self.positions.items())),
+            "source": dict(self.source.status()) if self.source else {},
+            "published_at": self.options.wall(),
+        }
+
+
+def load_newest(model: ModelDirectory) -> tuple[Learner, Progressive, Totals]:
+    """What learning goes on from; damaged checkpoints are set aside (the lock must be held)."""
+    return read_newest(model, model.set_aside)
+
+
+def read_newest(
+    model: ModelDirectory, found: Callable[[Path], None] = lambda path: None
+) -> tuple[Learner, Progressive, Totals]:
+    """The learner as the newest undamaged checkpoint has it, or a new one; ``found`` is told which."""
+    settings = model.settings
+
+    def new() -> Learner:
+        return build(settings.learner, n_slots=1 << settings.bits, **settings.parameters)
+
+    def load(path: Path) -> tuple[Learner, Progressive, Totals]:
+        learner = new()
+        metrics, totals = checkpoint.restore(path, learner)
+        found(path)
+        return learner, metrics, totals
+
+    loaded = model.newest(model.checkpoints(), load)
+    return loaded if loaded is not None else (new(), Progressive(), Totals())
+
+
+def _pass_suffix(number: int) -> str:
+    return "" if number == 1 else f"#pass{number}"
+
+
+def _cannot_write(model: ModelDirectory, what: str, error: OSError) -> str:
+    return (
+        f"model {model.path}: the {what} cannot be written ({error.strerror or error}); "
+        "what was saved before is intact, make room and learn again"
+    )
+
+
+def train(
+    source: Source, codec: Codec, model: ModelDirectory, options: TrainOptions | None = None
+) -> dict[str, Any]:
+    """Learn from an open source until it ends; returns the progressive metrics of the run."""
+    with Trainer(model, options) as trainer:
+        trainer.learn_from(source, codec)
+        trainer.finish(source)
+        return trainer.run_metrics.summary() | {"rows": trainer.rows, "rejected": trainer.rejected}

@@ -1,0 +1,132 @@
+"""Batch: what it takes, what it refuses, and the sum of repeats."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftrl_engine import Batch
+from ftrl_engine.errors import DataError
+from ftrl_engine.rows import FEATURES, MAX_ROW_FEATURES, make_sink, with_room
+from tests.oracles.events import N_SLOTS, Event, events, pack, summed
+
+
+def rows_of(batch: Batch) -> list[dict[int, float]]:
+    """The rows as mappings; a slot must not stand twice in one."""
+    bounds = zip(batch.indptr.tolist(), batch.indptr[1:].tolist(), strict=False)
+    rows = [
+        list(zip(batch.slots[lo:hi].tolist(), batch.values[lo:hi].tolist(), strict=True)) for lo, hi in bounds
+    ]
+    assert all(len(dict(row)) == len(row) for row in rows)
+    return [dict(row) for row in rows]
+
+
+@given(events)
+def test_repeats_are_summed(rows: list[Event]) -> None:
+    batch = pack(rows)
+    assert rows_of(batch) == [summed(row) for row, _, _ in rows]
+    valued = [any(value != 1.0 for value in summed(row).values()) for row, _, _ in rows]
+    # A row whose values are all 1 may be marked only where repeats made it so.
+    assert all(mark for mark, needed in zip(batch.valued.tolist(), valued, strict=True) if needed)
+
+
+@given(events, st.data())
+def test_parts_of_a_batch_share_its_rows(rows: list[Event], data: st.DataObject) -> None:
+    batch = pack(rows)
+    stop = data.draw(st.integers(0, len(rows)))
+    start = data.draw(st.integers(0, stop))
+    part = batch.rows(start, stop)
+    assert len(part) == stop - start
+    assert rows_of(part) == rows_of(batch)[start:stop]
+    assert part.labels is not None
+    assert part.labels.tolist() == [label for _, label, _ in rows[start:stop]]
+    assert part.importance.tolist() == [importance for _, _, importance in rows[start:stop]]
+    assert part.longest_row() == max((len(row) for row in rows_of(part)), default=0)
+
+
+@given(events)
+def test_scipy_there_and_back(rows: list[Event]) -> None:
+    batch = pack(rows)
+    matrix = batch.to_scipy()
+    assert matrix.shape == (len(rows), N_SLOTS)
+    again = Batch.from_scipy(matrix, batch.labels, batch.importance)
+    assert again.n_slots == N_SLOTS
+    left = [{slot: value for slot, value in row.items() if value} for row in rows_of(batch)]
+    assert rows_of(again) == left
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil"])
+def test_scipy_formats(kind: Literal["csr", "csc", "coo", "lil"]) -> None:
+    dense = np.array([[0.0, 1.0, 0.0], [2.5, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    batch = Batch.from_scipy(scipy.sparse.csr_matrix(dense).asformat(kind), n_slots=8)
+    assert (rows_of(batch), batch.n_slots) == ([{1: 1.0}, {0: 2.5, 2: -1.0}, {}], 8)
+
+
+def test_inputs_are_never_modified() -> None:
+    indptr, slots, values = np.array([0, 3]), np.array([1, 1, 2], dtype=np.int32), np.array([1.0, 2.0, 3.0])
+    for array in (indptr, slots, values):
+        array.setflags(write=False)
+    batch = Batch(indptr, slots, values, [1], np.array([2.0], dtype=np.float32), n_slots=4)
+    assert rows_of(batch) == [{1: 3.0, 2: 3.0}]
+    assert (batch.labels, batch.importance) == (np.array([1.0]), np.array([2.0]))
+
+
+def test_empty_batches() -> None:
+    empty = Batch([0], [], n_slots=4)
+    assert (len(empty), len(empty.values), empty.longest_row(), empty.labels) == (0, 0, 0, None)
+    assert rows_of(Batch([0, 0, 0], [], [], [0, 1], n_slots=4)) == [{}, {}]
+    assert repr(Batch([0, 1], [3], n_slots=4)) == "Batch(rows=1, features=1, n_slots=4)"
+
+
+REFUSED_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"indptr": [1, 2]}, "indptr must be 1-d, start at 0 and end at the number of slots"),
+    ({"indptr": [0, 1]}, "indptr must be 1-d, start at 0 and end at the number of slots"),
+    ({"indptr": []}, "indptr must be 1-d"),
+    ({"indptr": [0, 2, 1, 2]}, "indptr must not fall"),
+    ({"slots": [0, 4]}, r"slots must be in \[0, 4\), got 0 to 4"),
+    ({"slots": [-1, 0]}, r"slots must be in \[0, 4\), got -1 to 0"),
+    ({"slots": [0.5, 1]}, "slots must be a 1-d array of integers, got 1-d float64"),
+    ({"slots": [[0, 1]]}, "indptr must be|slots must be a 1-d array"),
+    ({"n_slots": 0}, "n_slots must be between 1 and"),
+    ({"n_slots": 2**32 + 1}, "n_slots must be between 1 and"),
+    ({"values": [1.0]}, r"values must have shape \(2,\), got \(1,\)"),
+    ({"values": [1.0, np.nan]}, "values must be finite, got nan at 1"),
+    ({"values": [-np.inf, 1]}, "values must be finite, got -inf at 0"),
+    ({"labels": [2]}, r"labels must be 0 or 1, got 2.0 at row 0"),
+    ({"labels": [np.nan]}, "labels must be finite"),
+    ({"labels": [0, 1]}, "labels must have shape"),
+    ({"importance": [-0.5]}, r"importance must be >= 0, got -0.5"),
+    ({"importance": [np.inf]}, "importance must be finite, got inf at 0"),
+    ({"indptr": [0, 70_000], "slots": np.zeros(70_000, int)}, "at most 65536 features, got 70000"),
+    ({"slots": [1, 1], "values": [1e308, 1e308]}, "row 0: values of one slot must have a finite sum"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED_ARGUMENTS)
+def test_mistakes_are_refused(arguments: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {"indptr": [0, 2], "slots": [0, 1], "n_slots": 4}
+    with pytest.raises(DataError, match=message):
+        Batch(**(good | arguments))
+
+
+def test_slots_of_the_whole_range() -> None:
+    top = 2**32 - 1
+    assert rows_of(Batch([0, 3], [top, 0, top], [1.0, 2.0, 4.0], n_slots=2**32)) == [{top: 5.0, 0: 2.0}]
+    strided = np.arange(MAX_ROW_FEATURES, dtype=np.int64) << 16
+    assert len(Batch([0, len(strided)], strided, n_slots=2**32).slots) == MAX_ROW_FEATURES
+
+
+def test_a_sink_grows_and_keeps_its_rows() -> None:
+    sink = make_sink(3, 0)
+    assert with_room(sink) is sink
+    sink.slots[:5] = range(5)
+    sink.state[FEATURES] = 5
+    larger = with_room(sink)
+    assert len(larger.slots) == len(larger.values) == 2 * len(sink.slots)
+    assert larger.slots[:5].tolist() == [0, 1, 2, 3, 4]
+    assert larger.state is sink.state
