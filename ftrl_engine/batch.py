@@ -79,8 +79,6 @@ class Batch:
             _NO_VALUES if numbers is None else numbers,
         )
         if sink.state[REFUSED]:
-            raise DataError(f"row {int(sink.refused[0, 0])}: values of one slot must have a finite sum")
-        if sink.state[REFUSED]:
             row, reason = (int(x) for x in sink.refused[0])
             raise DataError(f"row {row}: {REASONS[reason]}")
         weights = None if importance is None else _finite(importance, rows, "importance")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +41,7 @@ class Outcome:
     best: float | None
     seconds: float
     start_seconds: float
-    versions: int
+    reloads: int
 
     def facts(self, kept: Path | None) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -57,7 +58,7 @@ class Outcome:
             "constant_log_loss": constant,
             "calibration": self.learned["calibration"],
             "nonzero_weights": self.learned["nonzero_weights"],
-            "snapshots_served": self.versions,
+            "snapshots_served": self.reloads,
             "score": {
                 "first": self.moments[0].score,
                 "last": self.moments[-1].score,
@@ -78,7 +79,7 @@ class Demo:
         self._event, self._true = good_event(stream)
         self._writer = EventWriter(folder / "events", stream, rate)
         self._commands: list[Command] = []
-        self._versions: set[str] = set()
+        self._reloads = 0
 
     def __enter__(self) -> Demo:
         return self
@@ -86,9 +87,10 @@ class Demo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for command in self._commands:
-            command.kill()
-        self._writer.stop()
+        with ExitStack() as ends:
+            ends.callback(self._writer.stop)
+            for command in self._commands:
+                ends.callback(command.end)
 
     def run(self, seconds: float) -> Outcome | None:
         """Run for ``seconds`` after everything is up; None where a signal has ended it."""
@@ -120,7 +122,7 @@ class Demo:
         client.close()
         serve.stop(fine=(0,))
         best = self._writer.best_log_loss(learned["rows"])
-        return Outcome(learned, moments, self._event, best, ran, started - began, len(self._versions))
+        return Outcome(learned, moments, self._event, best, ran, started - began, self._reloads)
 
     def _start(self) -> tuple[Command, Command, Client]:
         """The writer and both commands, when a first model is served."""
@@ -170,7 +172,7 @@ class Demo:
         if status != 200:
             raise FtrlError(f"the server answers {status}: {answer.get('error')}")
         _, model = client.ask("GET", "/model")
-        self._versions |= {answer["model"]["version"], model["version"]}
+        self._reloads = model["reloads"]
         rows, metrics = model["rows"], model["metrics"]
         passed = seconds - last.seconds if last else 0.0
         return Moment(

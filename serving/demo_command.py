@@ -15,10 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftrl_engine.errors import ConfigError
 from streams import flags
@@ -99,11 +98,11 @@ def _summary(outcome: Outcome, keep: str | None) -> str:
     first, last, true = (facts["score"][name] for name in ("first", "last", "true"))
     lines = [
         "",
-        f"{facts['rows']:,} events learned in {facts['seconds']:.0f} s, each predicted before it was learned from.",
+        f"{facts['rows']:,} events learned in {facts['seconds']:.0f} s, each predicted before that.",
         f"log loss {facts['log_loss']:.4f}; the true probabilities reach {facts['best_log_loss']:.4f}, "
         f"the click rate alone {facts['constant_log_loss']:.4f}.",
-        f"{facts['snapshots_served']} models were served one after the other; the fixed event's score went from "
-        f"{first:.4f} to {last:.4f}, and the truth is {true:.4f}.",
+        f"{facts['snapshots_served']} models were served one after the other; the score of the fixed event "
+        f"went from {first:.4f} to {last:.4f}, and the truth is {true:.4f}.",
         "",
         "Next:",
     ]

@@ -18,7 +18,7 @@ BLOCK_ROWS = 8192
 # Events written before the pace begins, enough for the commands to compile on.
 FIRST_ROWS = 2048
 _STEP_SECONDS = 0.02
-_POPULAR_ITEMS = 20
+_POPULAR_ITEMS, _GOOD_TIMES = 20, 5.0
 
 
 class EventWriter:
@@ -89,13 +89,13 @@ class EventWriter:
 
 
 def good_event(stream: ClickStream) -> tuple[dict[str, Any], float]:
-    """An event that is likelier than most to be clicked, without its label, and its true probability.
+    """An event much likelier to be clicked than most, without its label, and its true probability.
 
     Its item is among the popular ones and its user an ordinary one, so that both are soon learned.
     """
     events = stream.block(0, BLOCK_ROWS)
     fit = (events.item_id < _POPULAR_ITEMS) & (stream.effects["user_id"][events.user_id] == 0.0)
-    best = int(np.where(fit, events.probability, -1.0).argmax())
+    best = int(np.where(fit, abs(events.probability - _GOOD_TIMES * stream.ctr), np.inf).argmin())
     event: dict[str, Any] = json.loads(to_jsonl(events.part(best, best + 1)))
     del event["click"]
     return event, float(events.probability[best])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from ftrl_engine.errors import FtrlError
 
 STOP_SECONDS = 30.0
-_ASK_SECONDS = 10.0
+_ASK_SECONDS, _END_SECONDS = 10.0, 5.0
 _TAIL_BYTES = 4096
 
 
@@ -57,11 +58,15 @@ class Command:
         if status not in fine:
             raise FtrlError(f"`ftrl {self.name}` has ended with status {status}: {self._last_words()}")
 
-    def kill(self) -> None:
-        """End it whatever it does; nothing where it has ended."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+    def end(self) -> None:
+        """End it whatever it does, in order if it can within a few seconds; nothing where it has ended."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+        self._process.kill()
+        self._process.wait()
 
     def _last_words(self) -> str:
         lines = self._stderr.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()

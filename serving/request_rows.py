@@ -201,6 +201,19 @@ def _sum_visible(work: Work, row: int) -> float:
 
 
 @inlined
+def _sum_missing(plan: Plan, work: Work, weights: Weights, row: int, mask: int) -> float:
+    """Margin of the features that say which fields have no value in the row."""
+    margin = 0.0
+    for i in range(len(plan.missing_fields)):
+        field = plan.missing_fields[i]
+        entry = work.table[_find_entry(work, mask, plan.salts[field])]
+        shared = entry != NONE and work.entries[entry, COUNT] > 0 and work.entries[entry, HIDDEN_IN] != row
+        if work.fields[field, PRESENT_IN] != row and not shared:
+            margin += weight_of(weights, np.uint32(plan.missing_hashes[i] >> plan.shift))
+    return margin
+
+
+@inlined
 def _clear(values: Values, work: Work) -> int:
     """Empty the scratch; returns the mask of the table of entries."""
     size = 16
@@ -255,6 +268,7 @@ def score_request(
         if state[ROW_FEATURES] > MAX_ROW_FEATURES:
             return TOO_MANY_FEATURES
         if row != CONTEXT:
+            margin += _sum_missing(plan, work, weights, row, mask)
             if not math.isfinite(margin + weights.intercept):
                 return NOT_FINITE
             state[MISSING_FIELDS] += named - state[PRESENT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.errors import ConfigError, SourceError
+from ftrl_engine.errors import ConfigError, SourceError, SourceUnavailableError
 from streams.kafka_properties import KafkaProperties
 
 # In place of a time in milliseconds.
@@ -18,6 +19,8 @@ EARLIEST, LATEST = -2, -1
 CLIENTS = ("kafka-python", "confluent")
 # How long one request to a broker may take, in seconds.
 REQUEST_SECONDS = 5.0
+# How long one connection attempt may take, in seconds.
+REACH_SECONDS = 2.0
 
 
 class Topic(NamedTuple):
@@ -119,10 +122,24 @@ def choose_client(wanted: str | None) -> str:
     raise ConfigError(f"no Kafka client is installed: pip install 'ftrl-engine[{extra}]'")
 
 
+def check_reachable(servers: Sequence[str]) -> None:
+    """SourceUnavailableError at once where nothing listens; the clients try for seconds in silence."""
+    problem = "no broker is named"
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+            return
+        except OSError as error:
+            problem = f"{server}: {error.strerror or error}"
+    raise SourceUnavailableError(f"no broker answers ({problem})")
+
+
 def connect(
     name: str, servers: Sequence[str], topic: str, group: str | None, properties: KafkaProperties
 ) -> KafkaClient:
     """Open a client by its name; imports the library only here."""
+    check_reachable(servers)
     if name == "confluent":
         from streams.kafka_confluent import ConfluentClient
 

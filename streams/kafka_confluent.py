@@ -55,6 +55,7 @@ class ConfluentClient(KafkaClient):
         self._group = group
         self._hide = properties.hide
         self._fatal: KafkaError | None = None
+        self._refused = ""  # why a broker would not talk to us, which no request is told
         self._failed: Message | None = None  # met behind messages; raised by the next poll
         self._positions: dict[int, int] = {}
         common = common_settings(servers, properties) | {"error_cb": self._note}
@@ -218,12 +219,21 @@ class ConfluentClient(KafkaClient):
 
     def _note(self, error: KafkaError) -> None:
         """Called by librdkafka for errors that no request waits for."""
-        if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
+        if error.fatal():
             self._fatal = error
+        elif error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._refused = self._hide(error.str())
 
     def _raise_for(self, error: KafkaError) -> NoReturn:
+        self._admin.poll(0)
         if self._fatal is not None:
             error, self._fatal = self._fatal, None
+        if self._refused:
+            # It may be a broker that is just starting, so it is worth other tries.
+            refused, self._refused = self._refused, ""
+            raise SourceUnavailableError(
+                f"{refused}: check security.protocol and the sasl.* and ssl.* properties"
+            ) from None
         raise_for(error, self._hide)
 
 
@@ -257,8 +267,6 @@ def raise_for(error: KafkaError, hide: Callable[[str], str]) -> NoReturn:
     )
     if error.retriable() or error.code() in again:
         raise SourceUnavailableError(text) from None
-    if error.code() == KafkaError._AUTHENTICATION:
-        raise SourceError(f"{text}: check sasl.mechanism, sasl.username and sasl.password") from None
     raise SourceError(text) from None
 
 

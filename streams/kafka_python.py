@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -25,6 +24,7 @@ from streams.kafka_client import (
     KafkaClient,
     OffsetOutOfRange,
     Topic,
+    check_reachable,
 )
 from streams.kafka_properties import KafkaProperties
 
@@ -188,7 +188,8 @@ def make(
             each.close()
         if isinstance(error, OSError):
             raise SourceError(f"the connection cannot be set up: {error.strerror or error}") from None
-        if any(_listens(server) for server in servers):
+        if isinstance(error, kafka_errors.KafkaTimeoutError):
+            check_reachable(servers)
             raise SourceUnavailableError(
                 "something listens there, but it does not complete Kafka's handshake: check "
                 "security.protocol and the sasl.* and ssl.* properties"
@@ -216,12 +217,3 @@ def _topic_id(text: str | uuid.UUID | None) -> str:
     if not text or not (number := uuid.UUID(str(text))).int:
         return ""
     return base64.urlsafe_b64encode(number.bytes).rstrip(b"=").decode()
-
-
-def _listens(server: str) -> bool:
-    host, _, port = server.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
-    except OSError:
-        return False
-    return True

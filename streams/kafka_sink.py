@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ftrl_engine.errors import ConfigError, SourceError, SourceUnavailableError
 from streams.cadence import parse_duration
 from streams.kafka_address import KafkaAddress, parse_address
-from streams.kafka_client import choose_client
+from streams.kafka_client import check_reachable, choose_client
 from streams.kafka_options import read_extra_properties
 from streams.kafka_patience import Patience
 from streams.kafka_producer import ConfluentProducer, KafkaProducer, PythonProducer
@@ -82,6 +82,7 @@ class KafkaSink(Sink):
         patience = Patience(self.uri, give_up_after, time.monotonic, time.sleep)
         while True:
             try:
+                check_reachable(address.servers)
                 self._producer: KafkaProducer = kind(
                     address.servers, address.topic, properties, give_up_after
                 )

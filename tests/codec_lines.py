@@ -26,9 +26,9 @@ SCHEMA = Schema.from_dict(
         "columns": COLUMNS,
         "fields": {
             "user": {"kind": "token"},
-            "tags": {"kind": "tokens", "separator": ","},
+            "tags": {"kind": "tokens", "separator": ",", "missing": "feature"},
             "price": {"kind": "number", "transform": "log_bucket"},
-            "age": {"kind": "number", "bins": [-1.5, 0, 18, 30.25]},
+            "age": {"kind": "number", "bins": [-1.5, 0, 18, 30.25], "missing": "feature"},
             "income": {"kind": "number", "transform": "log1p"},
             "raw": {"kind": "number"},
         },

@@ -18,6 +18,7 @@ from ftrl_engine.schema import LABEL_NAMES, Field, built_in
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 edges = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5, unique=True)
+missing = st.sampled_from([{}, {"missing": "ignore"}, {"missing": "feature"}])
 options = st.one_of(
     st.sampled_from([{"kind": "token"}, {"kind": "auto"}, {"kind": "number"}, {"kind": "tokens"}]),
     st.sampled_from(["none", "log1p", "log_bucket"]).map(lambda name: {"kind": "number", "transform": name}),
@@ -30,7 +31,10 @@ options = st.one_of(
 def schemas(draw: st.DrawFn) -> Schema:
     """Schemas in which no field has two meanings."""
     unused = draw(st.lists(names, min_size=6, max_size=14, unique=True))
-    data: dict[str, Any] = {"name": draw(names), "fields": {name: draw(options) for name in unused[6:]}}
+    data: dict[str, Any] = {
+        "name": draw(names),
+        "fields": {name: draw(options) | draw(missing) for name in unused[6:]},
+    }
     for key, name in zip(("label", "timestamp", "weight"), unused, strict=False):
         if draw(st.booleans()):
             data[key] = name
@@ -152,6 +156,7 @@ REFUSED: list[tuple[str, str]] = [
     ("[fields]\na = { bins = [] }", "bins must be finite and strictly rising"),
     ("[fields]\na = { bins = ['1'] }", "bins must be a finite number, got '1'"),
     ("[fields]\na = { bins = 3 }", "bins must be a list of numbers, got 3"),
+    ("[fields]\na = { missing = 'no' }", "missing must be ignore or feature, got 'no'"),
     ("label =", "is not valid TOML"),
 ]
 
@@ -165,7 +170,7 @@ def test_mistakes_are_refused_by_name(text: str, message: str) -> None:
 def test_feature_hasher_refuses_what_has_no_meaning() -> None:
     hasher = FeatureHasher(Schema(fields=(Field("n", "number"),)))
     for event, message in [
-        ({"n": float("nan")}, "event 1: a number field does not hold a finite number"),
+        ({"n": float("nan")}, "event 1: a number must be finite"),
         ({"x": b"bytes"}, "event 1: field 'x': a value must be text, a number or a truth value"),
         ({"x": "\ud800"}, "event 1: field 'x': .*surrogate"),
         ({"\ud800": "x"}, "event 1: field '.ud800'"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder, flatten
+from ftrl_engine.jit import COMPILED
 from ftrl_engine.plan import make_plan
 from ftrl_engine.rows import ROWS, make_sink
 from ftrl_engine.schema import LABEL_NAMES, Schema
@@ -23,6 +24,7 @@ from serving.request_values import TooLargeError
 from serving.scorer import Scored, Scorer
 
 BITS = 10
+compiled = pytest.mark.skipif(not COMPILED, reason="millions of steps take too long as plain Python")
 SCHEMA = Schema.from_toml("""
 label = "click"
 weight = "importance"
@@ -31,17 +33,17 @@ ignore = ["id"]
 crosses = [["user", "item"], ["user", "tags", "place"], ["city", "country"]]
 [fields]
 user = { kind = "token" }
-item = { kind = "token" }
+item = { kind = "token", missing = "feature" }
 tags = { kind = "tokens", separator = "|" }
 price = { kind = "number", transform = "log_bucket" }
-amount = { kind = "number" }
+amount = { kind = "number", missing = "feature" }
 depth = { bins = [1, 2.5, 10] }
 """)
 CLOSED = Schema.from_toml("""
 others = "ignore"
 crosses = [["user", "item"]]
 [fields]
-user = { kind = "token" }
+user = { kind = "token", missing = "feature" }
 price = { kind = "number", transform = "log1p" }
 """)
 
@@ -321,6 +323,7 @@ def test_limits(scorer: Scorer) -> None:
     assert len(scorer.score(b'{"context": {}}'.ljust(100_000)).scores) == 1
 
 
+@compiled
 def test_crosses_cannot_multiply_without_end() -> None:
     scorer = Scorer(snapshot_of(SCHEMA))
     many = [f"t{i}" for i in range(250)]
@@ -332,6 +335,7 @@ def test_crosses_cannot_multiply_without_end() -> None:
         score(scorer, context, [{"user": many}] * 200)
 
 
+@compiled
 def test_many_values_and_colliding_names_take_bounded_work() -> None:
     scorer = Scorer(snapshot_of(Schema()))
     context = {f"f{i}": i for i in range(30_000)}

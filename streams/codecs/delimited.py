@@ -67,6 +67,7 @@ class DelimitedCodec(Codec):
                 f"{block.partition}: the columns have no names; give the schema columns = [...] "
                 "or a file with a header line"
             )
+        self._header = None
         self._drop_label_where_it_is_missing(block)
         return int(self._is_header(block))
 

@@ -80,8 +80,9 @@ def _is_qid(data: NDArray[np.uint8], lo: int, colon: int) -> bool:
 
 
 @inlined
-def _encode_line(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int, read: bool) -> None:
-    """Add the label and the features of one line; ``read`` False only checks the features."""
+def _encode_line(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int, field: int) -> None:
+    """Add the label of one line and its features, which belong to ``field``."""
+    read = kind_of(plan, field) != SKIP
     words = 0
     while i < hi and data[i] != _HASH:
         if data[i] <= _SPACE:
@@ -108,7 +109,7 @@ def _encode_line(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: in
         elif math.isnan(value):
             fail(sink, BAD_VALUE)
         elif read:
-            add_cell(sink, 0, xxh64(data, lo, end, _SALT), value)
+            add_cell(sink, field, xxh64(data, lo, end, _SALT), value)
 
 
 @kernel
@@ -117,7 +118,7 @@ def encode_libsvm(
     check: bool, need_label: bool, plan: Plan, sink: Sink,
 ) -> int:  # fmt: skip
     """Encode records ``first <= r < last``; returns the first that found no room."""
-    read = kind_of(plan, find_field(plan, _SALT)) != SKIP
+    field = find_field(plan, _SALT)
     for r in range(first, last):
         if not has_room(sink):
             return r
@@ -126,6 +127,6 @@ def encode_libsvm(
             refuse(sink, r, problem)
             continue
         begin(sink)
-        _encode_line(plan, sink, data, starts[r], ends[r], read)
+        _encode_line(plan, sink, data, starts[r], ends[r], field)
         finish(plan, sink, r, need_label)
     return last

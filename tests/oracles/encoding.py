@@ -18,6 +18,7 @@ from ftrl_engine.schema import LABEL_NAMES, Field, Schema
 
 MAX_FEATURES = 1 << 16
 MAX_DEPTH = 32
+MAX_VALUE = 1e50
 
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 DECIMAL = re.compile(rb"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE][+-]))([eE][+-]?\d+)?")
@@ -131,7 +132,7 @@ class Builder:
         self.row.label = x
 
     def set_importance(self, x: float) -> None:
-        if x < 0:
+        if not 0 <= x <= MAX_VALUE:
             raise Refused("importance")
         self.row.importance = x
 
@@ -166,8 +167,8 @@ class Builder:
             if value != 0.0:
                 slot = h >> (64 - self.bits)
                 features[slot] = features.get(slot, 0.0) + value
-        if not all(math.isfinite(value) for value in features.values()):
-            raise Refused("a value overflows")
+        if not all(abs(value) <= MAX_VALUE for value in features.values()):
+            raise Refused("a value is too large")
         self.row.features = list(features.items())
         return self.row
 
