@@ -147,7 +147,7 @@ class Demo:
         return learn, serve, client
 
     def _command(self, name: str, *arguments: str) -> Command:
-        command = Command(self._folder, name, *arguments)
+        command = Command(self._folder / "output", name, *arguments)
         self._commands.append(command)
         return command
 

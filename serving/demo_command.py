@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -107,11 +108,12 @@ def _summary(outcome: Outcome, keep: str | None) -> str:
         "Next:",
     ]
     if keep:
+        model = shlex.quote(str(Path(keep) / "model"))
         body = json.dumps({"context": outcome.event}, separators=(",", ":"))
         lines += [
-            f"  ftrl inspect --model {keep}/model",
-            f"  ftrl serve --model {keep}/model",
-            f"  curl -d '{body}' http://127.0.0.1:8000/score",
+            f"  ftrl inspect --model {model}",
+            f"  ftrl serve --model {model}",
+            f"  curl -d {shlex.quote(body)} http://127.0.0.1:8000/score",
         ]
     else:
         lines += [

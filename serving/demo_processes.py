@@ -24,6 +24,7 @@ class Command:
 
     def __init__(self, folder: Path, name: str, *arguments: str) -> None:
         self.name = name
+        folder.mkdir(parents=True, exist_ok=True)
         self._stdout, self._stderr = folder / f"{name}.stdout", folder / f"{name}.stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             # A session of its own: Ctrl-C in the terminal is for the demo, which ends them in order.

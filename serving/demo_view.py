@@ -10,10 +10,9 @@ from typing import Any
 from streams.progress import quantity
 
 _SHOWN_ROWS = 15
-_COLUMNS = (
-    "seconds", "events learned", "events/s", "log loss", "best possible", "calibration", "non-zeros",
-    "model age", "score", "true",
-)  # fmt: skip
+# Short, so that every number fits on a terminal of 80 columns.
+_COLUMNS = ("s", "learned", "/s", "log loss", "(best)", "calib.", "weights", "age", "score", "(true)")
+_CAPTION = "best: log loss of the true probabilities; age: of the served model; score: of the fixed event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,11 @@ class DemoView:
         from rich.table import Table
 
         self._moments = [*self._moments[1 - _SHOWN_ROWS :], moment]
-        table = Table(*_COLUMNS)
-        for column in table.columns:
-            column.justify = "right"
+        table = Table(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=_CAPTION, caption_justify="left"
+        )
+        for name in _COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True)
         for each in self._moments:
             table.add_row(*each.cells())
         self._live.update(table)

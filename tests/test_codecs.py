@@ -165,6 +165,30 @@ def test_vw(events: Sequence[tuple[str, Any, str]]) -> None:
     check("vw", lines)
 
 
+def test_vw_lines_mean_what_vowpal_wabbit_reads() -> None:
+    """Label, importance and values, among them the word that touches the bar."""
+    package = pytest.importorskip("vowpalwabbit", reason="Vowpal Wabbit is not installed")
+    workspace = package.Workspace("--quiet --noconstant -b 20")
+    lines = [
+        "1 |a x", "1|a x", "1 tag|a x", "1 2 'tag |a x:2 y|b:0.5 z:3", "-1 0.5 'tag|a x", "|a x", "'t |a x",
+        "1 | 3:1 7:.5", "1 |a:2 x:3|a:.5 y", "1  |a  x:1e-3 y:.5   z:5.", "+1 |a x |", "1 't|a", " 1 | x",
+    ]  # fmt: skip
+    encoded = [line.encode() for line in lines]
+    rows = rows_of(open_codec("vw", Schema(), 31, need_label=False), encoded)
+    labelled = rows_of(open_codec("vw", Schema(), 31), encoded)
+    for line, row, with_label in zip(lines, rows, labelled, strict=True):
+        parsed = workspace.parse(line)
+        label = parsed.get_simplelabel_label()
+        assert row is not None
+        assert (with_label and with_label.label) == (None if abs(label) > 1 else max(label, 0.0)), line
+        assert row.importance == parsed.get_simplelabel_weight(), line
+        values = [pytest.approx(value) for _, value in parsed.iter_features()]
+        assert sorted(value for _, value in row.features) == sorted(
+            values, key=lambda value: value.expected
+        ), line
+        workspace.finish_example(parsed)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_lines_by_hand(name: str) -> None:
     rows = check(name, [line.encode() for line in LINES[name]])

@@ -175,18 +175,20 @@ def closing_quote(data: NDArray[np.uint8], i: int, hi: int, quote: int) -> int:
 
 
 @kernel
-def add_quoted(
+def has_byte(data: NDArray[np.uint8], lo: int, hi: int, byte: int) -> bool:
+    """Whether ``data[lo:hi]`` holds the byte."""
+    for i in range(lo, hi):
+        if data[i] == byte:
+            return True
+    return False
+
+
+@kernel
+def add_unescaped(
     plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int,
     quote: int, text: NDArray[np.uint8],
 ) -> None:  # fmt: skip
-    """Add the text between the quotes, doubled quotes read as one."""
-    doubled = 0
-    for i in range(lo, hi):
-        if data[i] == quote:
-            doubled += 1
-    if doubled == 0:
-        add_text(plan, sink, field, salt, data, lo, hi)
-        return
+    """Add the text ``data[lo:hi]`` with doubled quotes read as one; ``text`` is scratch."""
     count = 0
     i = lo
     while i < hi:
@@ -209,16 +211,24 @@ def encode_record(
         if column == columns:
             fail(sink, WRONG_COLUMNS)
             return
-        if lo < hi and data[lo] == quote:
-            end = closing_quote(data, lo + 1, hi, quote)
-            if end == hi or (end + 1 < hi and data[end + 1] != separator):
+        quoted = lo < hi and data[lo] == quote
+        doubled = False
+        if quoted:
+            lo += 1
+            stop = closing_quote(data, lo, hi, quote)
+            end = stop + 1
+            if stop == hi or (end < hi and data[end] != separator):
                 fail(sink, BAD_QUOTES)
                 return
-            add_quoted(plan, sink, fields[column], salts[column], data, lo + 1, end, quote, text)
-            end += 1
+            doubled = has_byte(data, lo, stop, quote)
         else:
             end = find_byte(data, lo, hi, pattern)
-            add_text(plan, sink, fields[column], salts[column], data, lo, end)
+            stop = end
+        # One place that adds text, because it is large and merged into this function.
+        if doubled:
+            add_unescaped(plan, sink, fields[column], salts[column], data, lo, stop, quote, text)
+        else:
+            add_text(plan, sink, fields[column], salts[column], data, lo, stop)
         column += 1
         if end == hi:
             break
