@@ -13,7 +13,7 @@ BENCH   := $(VENV)/.installed-bench
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format clean
+.PHONY: help setup demo test check bench format clean kafka
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ setup: $(DEV) ## Make .venv with everything for use and development
 
 demo: $(RUNTIME) ## Run the whole loop in this terminal: clicks, log, learner, server, scores
 	$(BIN)/ftrl demo $(ARGS)
+
+kafka: $(RUNTIME) ## Start a real Kafka broker (Java 17, Maven) until Ctrl-C and print its address
+	@$(BIN)/python -m bench.kafka_broker $(ARGS)
 
 test: $(DEV) ## Run the tests
 	$(BIN)/pytest $(ARGS)

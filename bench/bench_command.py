@@ -47,13 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--quick", action="store_true", help=f"fewer rows ({QUICK_ROWS:,}) and fewer cases")
     add("--rows", type=int, metavar="N", help=f"rows of the inputs (default {ROWS:,})")
-    add(
-        "--runs",
-        type=int,
-        default=RUNS,
-        metavar="N",
-        help=f"runs of each contender, at least {RUNS} ({RUNS})",
-    )
+    add("--runs", type=int, default=RUNS, metavar="N", help=f"runs of each, at least {RUNS} ({RUNS})")
     add("--seed", type=int, default=0, metavar="N", help="the same seed simulates the same rows (0)")
     add("--json", action="store_true", help="print one JSON object on stdout, nothing else")
     add("--quiet", action="store_true", help="no progress on stderr")
@@ -66,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from bench import machine
     from bench.inputs import Inputs
     from bench.speed import Bench
+    from ftrl_engine import jit
     from ftrl_engine.errors import ConfigError
     from streams.progress import ProgressLine
 
@@ -79,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
     groups = [name for name in GROUPS if getattr(args, name)] or list(DEFAULT_GROUPS)
     facts = machine.facts()
     with ProgressLine(args.quiet) as progress, tempfile.TemporaryDirectory(prefix="ftrl-bench-") as directory:
+        if jit.cache_is_cold():
+            progress.say(
+                "the first runs compile (once for this version on this machine); that is not counted"
+            )
         bench = Bench(
             Inputs(Path(directory), args.seed, progress.say), rows, args.runs, args.quick, progress.show
         )

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,8 @@ def measure(
             prober = Producer({"bootstrap.servers": servers, "linger.ms": 0, "acks": "all"})
             for number in range(probes):
                 started = time.monotonic()
-                prober.produce(
-                    topic,
-                    b'{"probe":"p%d","label":1}' % number,
-                    on_delivery=lambda error, m, at=started: sent.append((m.offset(), at)),
-                )
+                value = b'{"probe":"p%d","label":1}' % number
+                prober.produce(topic, value, on_delivery=partial(_note, sent, started))
                 prober.flush(10)
                 time.sleep(chance.random() * 0.2)
             last = max(offset for offset, _ in sent)
@@ -122,6 +120,10 @@ def measure(
             watch.close()
             load.close()
     return _percentiles(sent, watch.seen) | {"publish_every": publish_every, "background": rate}
+
+
+def _note(sent: list[tuple[int, float]], started: float, error: object, message: Any) -> None:
+    sent.append((message.offset(), started))
 
 
 def _percentiles(sent: list[tuple[int, float]], seen: list[tuple[int, float]]) -> dict[str, Any]:

@@ -94,31 +94,17 @@ def read_column(column: pd.Series[Any], about: Column, first: int) -> Items:
             return _of_categories(column, about, first)
         column = column.astype(object)
     if is_bool_dtype(column.dtype):
-        return _of_distinct(column, about, first, _truth)
+        return _of_truths(column)
     integers = is_integer_dtype(column.dtype) or about.whole
     if integers or is_float_dtype(column.dtype):
         if about.kind in (NUMBER, LABEL, WEIGHT) or not (integers or about.kind in (TOKEN, TOKENS)):
             return _of_numbers(column.to_numpy(dtype=np.float64, na_value=np.nan))
-        return _of_distinct(column, about, first, _integer if integers else _decimal)
+        if integers:
+            return _of_distinct(column, about, first, INTEGER_FORM, lambda x: str(int(x)))
+        return _of_distinct(column, about, first, DECIMAL_FORM, lambda x: float_text(float(x)))
     if infer_dtype(column, skipna=True) == "string":
-        return _of_distinct(column, about, first, _string)
+        return _of_distinct(column, about, first, TEXT, str)
     return _of_objects(column, about, first)
-
-
-def _truth(value: Any) -> tuple[int, str]:
-    return (TRUE_FORM, "true") if value else (FALSE_FORM, "false")
-
-
-def _integer(value: Any) -> tuple[int, str]:
-    return INTEGER_FORM, str(int(value))
-
-
-def _decimal(value: Any) -> tuple[int, str]:
-    return DECIMAL_FORM, float_text(float(value))
-
-
-def _string(value: Any) -> tuple[int, str]:
-    return TEXT, str(value)
 
 
 def _of_numbers(numbers: NDArray[np.float64]) -> Items:
@@ -137,22 +123,29 @@ def _of_texts(rows: NDArray[np.int64], ptr: list[int], pieces: list[tuple[int, b
     return Items(rows, np.array(ptr, dtype=np.int64), forms, texts, NO_NUMBERS)
 
 
+def _of_truths(column: pd.Series[Any]) -> Items:
+    """False and true."""
+    rows = column.to_numpy(dtype=bool, na_value=False).astype(np.int64)
+    rows[column.isna().to_numpy()] = MISSING
+    return _of_texts(rows, [0, 1, 2], [(FALSE_FORM, b"false"), (TRUE_FORM, b"true")])
+
+
 def _of_distinct(
-    column: pd.Series[Any], about: Column, first: int, write: Callable[[Any], tuple[int, str]]
+    column: pd.Series[Any], about: Column, first: int, form: int, write: Callable[[Any], str]
 ) -> Items:
     """Every distinct value an item."""
     import pandas as pd
 
     codes, distinct = pd.factorize(column)
-    pieces = []
-    for item, value in enumerate(distinct):
-        form, text = write(value)
-        try:
-            pieces.append((form, text.encode()))
-        except UnicodeEncodeError as error:
-            row = first + int((codes == item).argmax())
-            raise DataError(f"column {about.name!r}, row {row}: {error}") from error
-    return _of_texts(codes.astype(np.int64), list(range(len(pieces) + 1)), pieces)
+    texts = []
+    try:
+        for value in distinct.tolist():
+            texts.append(write(value).encode())
+    except UnicodeEncodeError as error:
+        row = first + int((codes == len(texts)).argmax())
+        raise DataError(f"column {about.name!r}, row {row}: {error}") from error
+    ptr, forms = np.arange(len(texts) + 1), np.full(len(texts), form)
+    return Items(codes.astype(np.int64), ptr, forms, texts, NO_NUMBERS)
 
 
 def _of_categories(column: pd.Series[Any], about: Column, first: int) -> Items:

@@ -94,7 +94,7 @@ def _encode_part(plan: Plan, columns: list[Column], part: pd.DataFrame, first: i
     row = 0
     while row < len(part):
         sink = with_room(sink)
-        row = joinlist_columns(
+        row = join_columns(
             table, np.array(fields, dtype=np.int64), np.concatenate(pointers), np.concatenate(hashes),
             np.concatenate(amounts), labels, importance, first, row, plan, sink,
         )  # fmt: skip
@@ -136,9 +136,9 @@ def _find_cells(
         plan, sink, column.field, np.uint64(salt(column.name)), read.ptr, read.forms, read.numbers, bounds,
         data, ptr, cells, values, found, problems,
     )  # fmt: skip
-    if problems.any():
-        rows = np.flatnonzero(read.rows != MISSING)
-        row = int(rows[np.flatnonzero(problems[read.rows[rows]])[0]])
+    refused = np.flatnonzero(np.isin(read.rows, np.flatnonzero(problems)))
+    if len(refused):
+        row = int(refused[0])
         reason = REASONS[int(problems[read.rows[row]])]
         value = part.iloc[row, column.place]
         raise DataError(f"column {column.name!r}, row {first + row}: {reason}, got {value!r}")
@@ -173,7 +173,7 @@ def encode_items(
 
 
 @kernel
-def joinlist_columns(
+def join_columns(
     table: NDArray[np.int64], fields: NDArray[np.int64], ptr: NDArray[np.int64], hashes: NDArray[np.uint64],
     amounts: NDArray[np.float64], labels: NDArray[np.float64], importance: NDArray[np.float64],
     first: int, row: int, plan: Plan, sink: Sink,

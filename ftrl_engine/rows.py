@@ -10,7 +10,7 @@ for it. A row of plain tokens never touches ``values``.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ MAX_ROW_FEATURES = 1 << 16
 # Larger values and importances are refused: their squares, summed, would leave float64.
 MAX_VALUE = 1e50
 
+# Numpy integers, because numba compiles a function again for every literal it is called with.
 # What becomes of a record: SLOW leaves it to the codec's careful path, the others refuse it.
 (
     OK,
@@ -59,7 +60,7 @@ MAX_VALUE = 1e50
     BAD_SYNTAX,
     TWO_LABELS,
     SLOW,
-) = range(13)
+) = cast(list[int], list(np.arange(13)))
 
 REASONS = {
     NO_LABEL: "no label",

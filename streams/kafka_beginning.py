@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ftrl_engine.errors import LostDataError
+from ftrl_engine.errors import LostDataError, SourceError, SourceUnavailableError
 from streams.kafka_client import EARLIEST, LATEST, KafkaClient, Topic
 from streams.kafka_options import KafkaOptions
+from streams.kafka_patience import Patience
 from streams.kafka_positions import PartitionName, offset_of, position_of
 from streams.source import Refusal
 
@@ -29,6 +30,35 @@ class Beginning:
     lost: int = 0
     reports: list[Refusal] = field(default_factory=list)
     anchored: bool = False
+
+
+def existing_topic(
+    client: KafkaClient, uri: str, name: str, options: KafkaOptions, follow: bool, patience: Patience
+) -> Topic:
+    """The topic with the partitions to read; when following, it may be made a little later."""
+    while True:
+        error: SourceError
+        try:
+            topic = client.topic()
+            if topic is not None and topic.partitions >= (options.partitions or frozenset((0,))):
+                patience.answered()
+                return topic
+            error = _missing(topic, uri, name, options)
+            if not follow:
+                raise error
+        except SourceUnavailableError as unavailable:
+            error = unavailable
+        patience.wait(error)
+
+
+def _missing(topic: Topic | None, uri: str, name: str, options: KafkaOptions) -> SourceError:
+    if topic is None:
+        return SourceError(f"{uri}: the broker has no topic {name}; check the name or make it first")
+    missing = sorted((options.partitions or {0}) - topic.partitions)
+    return SourceError(
+        f"{uri}: topic {name} has {len(topic.partitions)} partitions, none of them "
+        f"numbered {', '.join(map(str, missing))}; leave partitions out to read all"
+    )
 
 
 def begin(

@@ -6,6 +6,8 @@ tombstones hold none.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,3 +86,32 @@ def _beyond(partition: str, offsets: Offsets, messages: Offsets) -> list[Refusal
         )
         for message, count in zip(found.tolist(), counts.tolist(), strict=True)
     ]
+
+
+def empty_block(name: str, position: int, refused: tuple[Refusal, ...]) -> Block:
+    """No records: it brings a position, and what was refused there."""
+    none = np.empty(0, np.int64)
+    return Block(name, np.zeros(PADDING, np.uint8), none, none, none, position, position, refused=refused)
+
+
+def without_tombstones(values: list[bytes | None]) -> list[bytes]:
+    """Every message as bytes; one without a value has no event."""
+    if None in values:
+        return [value or b"" for value in values]
+    return cast(list[bytes], values)
+
+
+def runs_of(values: list[bytes], size: int) -> list[tuple[int, list[bytes]]]:
+    """The messages in runs of about ``size`` bytes, each with the number of its first message."""
+    total = sum(map(len, values))
+    if total <= size:
+        return [(0, values)]
+    found: list[tuple[int, list[bytes]]] = []
+    lo = filled = 0
+    for at, value in enumerate(values):
+        if filled and filled + len(value) > size:
+            found.append((lo, values[lo:at]))
+            lo, filled = at, 0
+        filled += len(value)
+    found.append((lo, values[lo:]))
+    return found

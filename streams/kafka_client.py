@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.errors import ConfigError, SourceError, SourceUnavailableError
-from streams.kafka_properties import KafkaProperties
+from ftrl_engine.errors import SourceError, SourceUnavailableError
 
 # In place of a time in milliseconds.
 EARLIEST, LATEST = -2, -1
-CLIENTS = ("kafka-python", "confluent")
 # How long one request to a broker may take, in seconds.
 REQUEST_SECONDS = 5.0
 # How long one connection attempt may take, in seconds.
@@ -110,18 +107,6 @@ class KafkaClient(ABC):
         """Leave; a second call does nothing."""
 
 
-def choose_client(wanted: str | None) -> str:
-    """The client library to use: the fast one where it is installed, unless one is named."""
-    modules = {"kafka-python": "kafka", "confluent": "confluent_kafka"}
-    if wanted is not None and wanted not in CLIENTS:
-        raise ConfigError(f"client must be one of {', '.join(CLIENTS)}, got {wanted!r}")
-    for name in (wanted,) if wanted else ("confluent", "kafka-python"):
-        if importlib.util.find_spec(modules[name]) is not None:
-            return name
-    extra = "confluent" if wanted == "confluent" else "kafka"
-    raise ConfigError(f"no Kafka client is installed: pip install 'ftrl-engine[{extra}]'")
-
-
 def check_reachable(servers: Sequence[str]) -> None:
     """SourceUnavailableError at once where nothing listens; the clients try for seconds in silence."""
     problem = "no broker is named"
@@ -133,17 +118,3 @@ def check_reachable(servers: Sequence[str]) -> None:
         except OSError as error:
             problem = f"{server}: {error.strerror or error}"
     raise SourceUnavailableError(f"no broker answers ({problem})")
-
-
-def connect(
-    name: str, servers: Sequence[str], topic: str, group: str | None, properties: KafkaProperties
-) -> KafkaClient:
-    """Open a client by its name; imports the library only here."""
-    check_reachable(servers)
-    if name == "confluent":
-        from streams.kafka_confluent import ConfluentClient
-
-        return ConfluentClient(servers, topic, group, properties)
-    from streams.kafka_python import PythonClient
-
-    return PythonClient(servers, topic, group, properties)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from ftrl_engine.errors import ConfigError
 from streams.cadence import parse_duration
-from streams.kafka_client import EARLIEST, LATEST, choose_client
+from streams.kafka_client import EARLIEST, LATEST
+from streams.kafka_connection import choose_client
 from streams.kafka_properties import KafkaProperties
 
 MAX_PARTITIONS = 10_000

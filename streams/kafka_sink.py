@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from ftrl_engine.errors import ConfigError, SourceError, SourceUnavailableError
 from streams.cadence import parse_duration
 from streams.kafka_address import KafkaAddress, parse_address
-from streams.kafka_client import check_reachable, choose_client
+from streams.kafka_client import check_reachable
+from streams.kafka_connection import choose_client
 from streams.kafka_options import read_extra_properties
 from streams.kafka_patience import Patience
 from streams.kafka_producer import ConfluentProducer, KafkaProducer, PythonProducer

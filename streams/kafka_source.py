@@ -11,20 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
 from ftrl_engine.errors import ConfigError, LostDataError, SourceError, SourceUnavailableError
 from streams.kafka_address import KafkaAddress, parse_address
-from streams.kafka_beginning import Beginning, begin, check_held
-from streams.kafka_blocks import block_of_messages
-from streams.kafka_client import EARLIEST, LATEST, Fetched, KafkaClient, OffsetOutOfRange, Topic, connect
+from streams.kafka_beginning import Beginning, begin, check_held, existing_topic
+from streams.kafka_blocks import block_of_messages, empty_block, runs_of, without_tombstones
+from streams.kafka_client import EARLIEST, LATEST, Fetched, KafkaClient, OffsetOutOfRange, Topic
+from streams.kafka_connection import connect
 from streams.kafka_fields import with_fields
 from streams.kafka_options import KafkaOptions, read_extra_properties, read_options
 from streams.kafka_patience import RETRY_SECONDS, Patience
 from streams.kafka_positions import MAX_OFFSET, PartitionName, offset_of, position_of
-from streams.source import PADDING, Block, Positions, Refusal, Source, SourceOptions
+from streams.source import Block, Positions, Source, SourceOptions
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,9 @@ class KafkaSource(Source):
         self._looked = clock()
         self._client = self._connected(client)
         try:
-            self._topic = self._existing_topic()
+            self._topic = existing_topic(
+                self._client, self.uri, self._topic_name, chosen, options.follow, self._patience
+            )
             self._open_at(positions)
         except BaseException:
             self._client.close()
@@ -161,33 +163,6 @@ class KafkaSource(Source):
             except SourceUnavailableError as error:
                 self._patience.wait(error)
 
-    def _existing_topic(self) -> Topic:
-        """The topic; when following, it may be made a little later."""
-        while True:
-            error: SourceError
-            try:
-                topic = self._client.topic()
-                if topic is not None and topic.partitions >= (self._chosen.partitions or frozenset((0,))):
-                    self._patience.answered()
-                    return topic
-                error = self._missing(topic)
-                if not self._follow:
-                    raise error
-            except SourceUnavailableError as unavailable:
-                error = unavailable
-            self._patience.wait(error)
-
-    def _missing(self, topic: Topic | None) -> SourceError:
-        if topic is None:
-            return SourceError(
-                f"{self.uri}: the broker has no topic {self._topic_name}; check the name or make it first"
-            )
-        missing = sorted((self._chosen.partitions or {0}) - topic.partitions)
-        return SourceError(
-            f"{self.uri}: topic {self._topic_name} has {len(topic.partitions)} partitions, none of them "
-            f"numbered {', '.join(map(str, missing))}; leave partitions out to read all"
-        )
-
     def _open_at(self, positions: Positions) -> None:
         while True:
             try:
@@ -217,7 +192,7 @@ class KafkaSource(Source):
             name = self._partitions[number].name
             if beginning.anchored or name in reported:
                 refused = tuple(r for r in beginning.reports if r.partition == name)
-                self._ready.append(_empty_block(name, position, refused))
+                self._ready.append(empty_block(name, position, refused))
 
     def _assign(self) -> None:
         self._client.assign({number: offset_of(each.position) for number, each in self._partitions.items()})
@@ -250,12 +225,12 @@ class KafkaSource(Source):
             raise SourceError(f"{partition.name}: offsets beyond {MAX_OFFSET} cannot be read")
         if fetched.timestamp > 0:
             self._last_event = fetched.timestamp / 1000
-        values = _without_tombstones(fetched.values)
+        values = without_tombstones(fetched.values)
         if self._fields:
             values = with_fields(values, self._client.details(fetched), self._fields, self.format)
         return [
             block_of_messages(partition.name, part, fetched.offsets[lo : lo + len(part)], partition.position)
-            for lo, part in _parts(values[:count], self._block_bytes)
+            for lo, part in runs_of(values[:count], self._block_bytes)
         ]
 
     def _recover(self, error: OffsetOutOfRange) -> None:
@@ -348,31 +323,3 @@ class KafkaSource(Source):
         }
         if self._last_event is not None:
             self._status["last_event_age"] = round(max(0.0, self._wall() - self._last_event), 3)
-
-
-def _empty_block(name: str, position: int, refused: tuple[Refusal, ...]) -> Block:
-    none = np.empty(0, np.int64)
-    return Block(name, np.zeros(PADDING, np.uint8), none, none, none, position, position, refused=refused)
-
-
-def _without_tombstones(values: list[bytes | None]) -> list[bytes]:
-    """Every message as bytes; one without a value has no event."""
-    if None in values:
-        return [value or b"" for value in values]
-    return cast(list[bytes], values)
-
-
-def _parts(values: list[bytes], size: int) -> list[tuple[int, list[bytes]]]:
-    """The messages in runs of about ``size`` bytes, each with the number of its first message."""
-    total = sum(map(len, values))
-    if total <= size:
-        return [(0, values)]
-    found: list[tuple[int, list[bytes]]] = []
-    lo = filled = 0
-    for at, value in enumerate(values):
-        if filled and filled + len(value) > size:
-            found.append((lo, values[lo:at]))
-            lo, filled = at, 0
-        filled += len(value)
-    found.append((lo, values[lo:]))
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -227,12 +228,14 @@ def test_usage_errors_exit_2() -> None:
 def test_ten_rows_start_quickly(clicks: Path, tmp_path: Path) -> None:
     ten = tmp_path / "ten.jsonl"
     ten.write_bytes(b"".join(clicks.read_bytes().splitlines(keepends=True)[:10]))
-    seconds = []
+    used = []
     for number in range(3):
-        started = time.monotonic()
+        before = os.times()
         ftrl("learn", ten, "--model", tmp_path / f"m{number}", "--quiet")
-        seconds.append(time.monotonic() - started)
-    assert min(seconds) < 3.0, "two seconds on an idle machine"
+        after = os.times()
+        used.append(sum(after[2:4]) - sum(before[2:4]))
+    # Seconds of the processor, which a busy machine does not stretch as much as those of the clock.
+    assert min(used) < 2.5, "1.5 on an idle machine"
 
 
 class TestRealData:

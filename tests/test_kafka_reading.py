@@ -13,7 +13,7 @@ import pytest
 
 from ftrl_engine.errors import ConfigError, SourceError
 from streams.kafka_positions import PartitionName, position_of
-from streams.source import Source
+from streams.source import Source, SourceOptions, open_source
 from tests.kafka_topic import CLIENTS, Topic, blocks_of, opened, records_of, take
 
 pytestmark = pytest.mark.kafka
@@ -242,5 +242,6 @@ def test_an_address_without_a_broker_needs_properties(topic: Topic) -> None:
     with pytest.raises(ConfigError, match=r"bootstrap\.servers"):
         opened(f"kafka:///{topic.name}")
     topic.send([b"x"])
-    source = opened(f"kafka:///{topic.name}", **{"property.bootstrap.servers": topic.servers})
+    extra = {"property.bootstrap.servers": topic.servers}
+    source = open_source(f"kafka:///{topic.name}", {}, SourceOptions(extra=extra))
     assert records_of(blocks_of(source)) == [b"x"]

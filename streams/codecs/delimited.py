@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from streams.source import PADDING, Block
 
 NO_QUOTE = 256  # no byte equals it
 _LONGEST_HEADER = 1 << 20
+_START = cast(int, np.int64(0))  # not a literal, for which numba would compile everything below again
 
 _LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -195,7 +196,7 @@ def add_unescaped(
         text[count] = data[i]
         count += 1
         i += 2 if data[i] == quote else 1
-    add_text(plan, sink, field, salt, text, 0, count)
+    add_text(plan, sink, field, salt, text, _START, count)
 
 
 @inlined
