@@ -102,7 +102,7 @@ def check_files(names: Sequence[str], files: Sequence[FileName], may_be_missing:
     """Refuse what cannot be read before anything is read."""
     for given, name in enumerate(names):
         if not may_be_missing and not any(file.given == given for file in files):
-            raise SourceError(f"{name}: no file matches; check the pattern, or follow to wait for files")
+            raise SourceError(f"{name}: no file matches; check the pattern, or --follow to wait for files")
     for file in files:
         if file.path != STDIN:
             _check_file(file.path, may_be_missing)
@@ -115,7 +115,7 @@ def _check_file(path: str, may_be_missing: bool) -> None:
     if not os.path.exists(path):
         if may_be_missing:
             return
-        raise SourceError(f"{path}: no such file; check the name, or follow to wait for it")
+        raise SourceError(f"{path}: no such file; check the name, or --follow to wait for it")
     # A pipe is not tried: its writer would see that it is closed again.
     if os.path.isfile(path):
         try:

@@ -72,17 +72,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from ftrl_engine import jit
     from ftrl_engine.errors import ConfigError
+    from streams.cadence import Cadence
+    from streams.model_directory import ModelDirectory
     from streams.progress import ProgressLine
 
+    Cadence.parse(args.checkpoint_every, "--checkpoint-every")
+    Cadence.parse(args.publish_every, "--publish-every")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
-            progress.say("compiling (once for this version on this machine, about half a minute) ...")
+            progress.say("compiling (once for this version on this machine, half a minute to a minute) ...")
+        new = not ModelDirectory.exists(Path(args.model))
         model = open_model(args, progress)
-        return _learn(args, model, progress)
+        try:
+            return _learn(args, model, progress)
+        finally:
+            if new:
+                model.forget()
 
 
 def open_model(args: argparse.Namespace, progress: ProgressLine) -> ModelDirectory:
@@ -104,7 +115,7 @@ def open_model(args: argparse.Namespace, progress: ProgressLine) -> ModelDirecto
         wanted = {"learner": args.learner, "bits": args.bits, "passes": args.passes, "schema": schema}
         model.check_flags({k: v for k, v in wanted.items() if v is not None} | given)
         return model
-    if path.is_dir() and any(path.iterdir()):
+    if not ModelDirectory.may_be_made(path):
         raise ModelError(f"model {path}: the directory is not empty and holds no model; use another --model")
     learner = find_learner(args.learner or "ftrl_proximal")
     passes = 1 if args.passes is None else args.passes
@@ -203,7 +214,9 @@ def _passes(args: argparse.Namespace, model: ModelDirectory, trainer: Trainer, o
             codec = open_codec(flags.choose_format(source, how), settings.schema, settings.bits)
             complete = trainer.learn_from(source, codec, number)
             if not complete or number == settings.passes:
-                trainer.finish(source)
+                if trainer.rows or not trainer.rejected:
+                    trainer.finish(source)
+                # Otherwise all were refused: nothing is saved, so that a better flag sees them again.
                 return
         finally:
             source.close()
@@ -215,6 +228,8 @@ def _report(trainer: Trainer, progress: ProgressLine) -> None:
     metrics = trainer.run_metrics
     seconds = max(trainer.options.clock() - trainer.started, 1e-9)
     fraction = trainer.source.fraction() if trainer.source else None
+    if not trainer.rows and not trainer.rejected:
+        return  # nothing has come yet, or the first kernels are being compiled
     progress.show(
         f"{trainer.rows:,} rows  {trainer.rows / seconds:,.0f} rows/s  "
         f"log loss {quantity(metrics.log_loss)}  calibration {quantity(metrics.calibration, 3)}  "
@@ -262,6 +277,8 @@ def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
 def _table(result: dict[str, Any]) -> str:
     from streams.progress import quantity
 
+    if not result["rows"] and not result["rejected"]:
+        return f"nothing new to learn; the model has learned {result['total']['rows']:,} events"
     names = ("rows", "rejected", "log_loss", "normalized_entropy", "auc", "calibration", "label_mean")
     lines = [f"{name.replace('_', ' '):<20}{quantity(result[name]):>14}" for name in names]
     lines.append(f"{'non-zero weights':<20}{quantity(result['nonzero_weights']):>14}")

@@ -76,7 +76,9 @@ class LogSource(Source):
         self._finished = False
         if not options.follow:
             if not directory.is_dir():
-                raise SourceError(f"{self.uri}: no such directory; check the name, or follow to wait for it")
+                raise SourceError(
+                    f"{self.uri}: no such directory; check the name, or --follow to wait for it"
+                )
             self._end = log_end(directory)
         try:
             self._begin()

@@ -95,6 +95,15 @@ class ModelDirectory:
         return (path / "model.toml").is_file()
 
     @classmethod
+    def may_be_made(cls, path: Path) -> bool:
+        """Whether nothing but remains of a model that was never learned stands in the way."""
+        remains = {"checkpoints", "snapshots", "rejected.jsonl", ".lock"}
+        return not path.is_dir() or all(
+            entry.name in remains and not (entry.is_dir() and any(entry.iterdir()))
+            for entry in path.iterdir()
+        )
+
+    @classmethod
     def create(
         cls, path: Path, settings: ModelSettings, warn: Callable[[str], None] = lambda message: None
     ) -> ModelDirectory:
@@ -183,6 +192,11 @@ class ModelDirectory:
                 "restore one from a backup or start a new model in another directory"
             )
         return None
+
+    def forget(self) -> None:
+        """Undo :meth:`create` where nothing was learned; refused events are kept for a look."""
+        if not self.checkpoints():
+            (self.path / "model.toml").unlink(missing_ok=True)
 
     def set_aside(self, newest: Path | None) -> None:
         """Rename checkpoints beyond ``newest``, the one learning goes on from: they are damaged."""

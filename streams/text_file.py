@@ -170,7 +170,10 @@ class TextFile:
         # An end without a line end is a position too, and the line end may have come later.
         after_mark = self._saved == len(_MARK) and around[:1] == _MARK[-1:]
         if around[:1] != b"\n" and around[1:] not in (b"", b"\r", b"\n") and not after_mark:
-            raise self._replaced("is not where a record begins")
+            raise self._replaced(
+                "is not where a record begins (its last record had no line end and has grown since, or other "
+                "events stand there)"
+            )
         content.readinto(memoryview(bytearray(1)))
         header, start = self._read_header() if self._header else (None, 0)
         self._header = False
@@ -194,8 +197,8 @@ class TextFile:
 
     def _replaced(self, problem: str) -> SourceError:
         return SourceError(
-            f"{self._path}: position {self._saved} {problem}; the file was replaced: learn into a new model "
-            "directory, or give the new file another name"
+            f"{self._path}: position {self._saved} {problem}; if the file was replaced, learn into "
+            "a new model directory, or give the new file another name"
         )
 
     def _refuse(self, reason: str, position: int, rest: Block | None) -> Block:

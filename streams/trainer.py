@@ -165,7 +165,7 @@ class Trainer:
         refused = self._rejects.add(step.refused)
         self.rejected += refused
         name = step.partition + _pass_suffix(self._pass)
-        self._anchored |= not len(batch) and name not in self.positions
+        self._anchored |= not len(batch) and not step.refused and name not in self.positions
         self.positions[name] = step.next
         self.totals = replace(
             self.totals, rows=self.totals.rows + len(batch), rejected=self.totals.rejected + refused
@@ -207,6 +207,9 @@ class Trainer:
 
     def publish(self) -> None:
         """Write the snapshot of the weights as they stand."""
+        if not self.model.checkpoints():
+            # What is served can always be resumed from; a model without a checkpoint is new.
+            self._save(self.source)
         settings = self.model.settings
         snapshot = Snapshot.of(self.learner, settings.bits, settings.schema, self.provenance())
         self.nonzero_weights = len(snapshot.slots)
@@ -253,6 +256,11 @@ def read_newest(
         return learner, metrics, totals
 
     loaded = model.newest(model.checkpoints(), load)
+    if loaded is None and model.snapshots():
+        raise ModelError(
+            f"model {model.path}: has snapshots but no checkpoint to go on from; restore checkpoints/ "
+            "from a backup or start a new model in another directory"
+        )
     return loaded if loaded is not None else (new(), Progressive(), Totals())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -217,6 +218,37 @@ def test_when_nothing_can_be_learned(tmp_path: Path) -> None:
     kept = [json.loads(line) for line in (tmp_path / "m" / "rejected.jsonl").read_text().splitlines()]
     assert [entry["position"] for entry in kept] == [0, 9]
     assert kept[0]["event"] == '{"x": 1}'
+
+
+def test_a_first_run_that_refused_everything_can_be_mended(clicks: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    schema = tmp_path / "wrong.toml"
+    schema.write_text('label = "clik"')
+    assert "no label" in refusal("learn", clicks, "--model", model, "--schema", schema, "--quiet", status=1)
+    schema.write_text('label = "click"')
+    assert ftrl_json("learn", clicks, "--model", model, "--schema", schema)["rows"] == 20_000
+
+
+def test_checkpoints_that_were_removed_are_not_a_new_model(clicks: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    ftrl("learn", clicks, "--model", model, "--limit", "1000", "--quiet")
+    for path in (model / "checkpoints").iterdir():
+        path.unlink()
+    line = refusal("learn", clicks, "--model", model, status=1)
+    assert "has snapshots but no checkpoint" in line
+
+
+def test_a_table_that_does_not_fit_names_its_size() -> None:
+    from ftrl_engine import build
+    from ftrl_engine.errors import ConfigError
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (20 << 30, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"needs 32.0 GiB"):
+            build("ftrl_proximal", n_slots=1 << 31)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_usage_errors_exit_2() -> None:

@@ -77,7 +77,8 @@ def test_a_corrupt_gzip_file_loses_no_complete_record(at: int, bit: int, first: 
         records, refused, positions = read(path, block_bytes=first)
         assert records == whole_lines(kept)
         (refusal,) = refused
-        assert refusal.reason.startswith("corrupt gzip data: ")
+        # A flipped bit may also make a block longer than the file.
+        assert refusal.reason.startswith(("corrupt gzip data: ", "gzip data cut short"))
         assert positions == {str(path): refusal.position}
 
 

@@ -248,7 +248,7 @@ def test_what_is_not_finite_stops_at_the_border(field: str, bad: float) -> None:
 
 def test_values_whose_sum_is_not_finite_stop_at_the_border() -> None:
     with pytest.raises(DataError, match="row 1"):
-        Batch([0, 1, 3, 4], [2, 1, 1, 2], [1.0, 1e308, 1e308, 1.0], [1.0, 1.0, 0.0], n_slots=N_SLOTS)
+        Batch([0, 1, 3, 4], [2, 1, 1, 2], [1.0, 9e49, 9e49, 1.0], [1.0, 1.0, 0.0], n_slots=N_SLOTS)
 
 
 @every_learner

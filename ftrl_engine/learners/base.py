@@ -72,7 +72,13 @@ class Learner(ABC):
             raise ConfigError(f"n_slots must be between 1 and 2**31, got {n_slots}")
         self.n_slots = int(n_slots)
         self.settings = check_parameters(type(self), values)
-        self.state: NDArray[np.float64] = np.zeros((self.n_slots, self.width))
+        try:
+            self.state: NDArray[np.float64] = np.zeros((self.n_slots, self.width))
+        except MemoryError:
+            size = self.n_slots * self.width * 8
+            raise ConfigError(
+                f"n_slots {self.n_slots} needs {size / 2**30:.1f} GiB, more than there is; use fewer bits"
+            ) from None
         self.scalars: NDArray[np.float64] = np.zeros(scalars)
         self._scratch: NDArray[np.float64] = np.empty((0, 0))
 
