@@ -4,7 +4,7 @@ A codec calls, for each record, :func:`begin`, then :func:`add_text` for each va
 :func:`finish`. Between them the row is a list of cells (hash, value, field); ``finish`` adds
 the crosses, turns hashes into slots and keeps or refuses the row. A row never holds a slot
 twice: a repeat or a collision is summed into one feature (law 5), so no learner has to look
-for it. A row of plain tokens never touches ``values``.
+for it.
 """
 
 from __future__ import annotations
