@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,8 +67,11 @@ class Reader:
 
     def _works(self, command: str) -> bool:
         if command.startswith("ftrl serve"):
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as answer:
+                    return bool(answer.status == 200)
+            except OSError:  # not listening yet, or no model yet (503)
+                return False
         if "--follow" in command:
             return any((self.folder / "live" / "snapshots").glob("*.safetensors"))
         return any((self.folder / "events").glob("*.jsonl"))
