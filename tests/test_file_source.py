@@ -266,7 +266,7 @@ def test_text_that_begins_like_another_kind_is_text(tmp_path: Path, text: bytes)
 def test_positions_of_another_file_are_refused(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a.tsv{suffix}", PACKERS[suffix](b"first\nsecond\n"))
     for position, message in [
-        (14, "position 14 is beyond its end, 13 bytes; the file was replaced: learn into a new model"),
+        (14, "position 14 is beyond its end, 13 bytes; if the file was replaced, learn into a new model"),
         (99, "position 99 is beyond its end, 13 bytes"),
         (3, "position 3 is not where a record begins"),
     ]:
