@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seed must be between 0 and 2**63 - 1, got {args.seed}")
     groups = [name for name in GROUPS if getattr(args, name)] or list(DEFAULT_GROUPS)
     facts = machine.facts()
+    # A signal ends the run like Ctrl-C, so that gigabytes of inputs do not stay behind.
+    signal.signal(signal.SIGTERM, _interrupt)
     with ProgressLine(args.quiet) as progress, tempfile.TemporaryDirectory(prefix="ftrl-bench-") as directory:
         if jit.cache_is_cold():
             progress.say(
@@ -87,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(facts, results)
     return _complain(results)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def measure(groups: list[str], bench: Bench) -> list[Result]:
