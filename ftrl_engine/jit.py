@@ -12,7 +12,9 @@ tests compare them with the slow oracles.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,22 @@ def _digest_of_sources() -> str:
             if b"kernel" in text or b"inlined" in text:
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0" + text)
     return digest.hexdigest()[:20]
+
+
+def spare_blas() -> None:
+    """Let numba start without BLAS, for which it loads scipy.linalg: a fifth of a command's start.
+
+    No kernel here needs it. For programs of this project only, because kernels of others in the
+    same process would be refused linear algebra.
+    """
+    if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
+        return
+    blocked: dict[str, Any] = cast(dict[str, Any], sys.modules)
+    blocked["scipy.linalg"] = None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del blocked["scipy.linalg"]
 
 
 def _writable(directory: Path) -> bool:

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     Cadence.parse(args.publish_every, "--publish-every")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    jit.spare_blas()
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
             progress.say("compiling (once for this version on this machine, half a minute to a minute) ...")
