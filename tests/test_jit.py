@@ -201,7 +201,8 @@ def test_decimals_are_rounded_as_python_rounds_them(text: str) -> None:
 
 def test_sparing_blas_leaves_no_trace_but_its_absence() -> None:
     code = (
-        "from ftrl_engine import jit; jit.spare_blas(); import sys; from ftrl_engine.hashing import salt; "
-        "salt('x'); assert 'scipy.linalg' not in sys.modules; import scipy.linalg.cython_blas; jit.spare_blas()"
+        "import sys; from ftrl_engine import jit; jit.spare_blas()\n"
+        "from ftrl_engine.hashing import salt; salt('x'); assert 'scipy.linalg' not in sys.modules\n"
+        "import scipy.linalg.cython_blas; jit.spare_blas()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
