@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Further arguments of the command behind a target: make test ARGS="-k container"
 ARGS   ?=
+# Processes that run tests; the tests with a broker share one, and take about as long as all others.
+JOBS   ?= 2
 
 BIN     := $(VENV)/bin
 # Stamps live in the environment they describe, so removing it removes them.
@@ -26,8 +28,8 @@ demo: $(RUNTIME) ## Run the whole loop in this terminal: clicks, log, learner, s
 kafka: $(RUNTIME) ## Start a real Kafka broker (Java 17, Maven) until Ctrl-C and print its address
 	@$(BIN)/python -m bench.kafka_broker $(ARGS)
 
-test: $(DEV) ## Run the tests
-	$(BIN)/pytest $(ARGS)
+test: $(DEV) ## Run the tests, in two processes (make test JOBS=0: in one)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(DEV) ## Lint, check the format, the types and the floors
 	$(BIN)/ruff check .
