@@ -5,9 +5,10 @@ With n = sum g^2 of a slot, this event's included, and its own rate eta = alpha 
     v = w - eta g,    w' = sgn(v) max(0, |v| - eta l1)
 
 The second step shrinks every weight at every event. While a slot is not seen its n and so its eta
-stand still, and k missed events shrink its weight by k eta l1: a slot keeps the number t of its last
-event, and what is due is taken off when it is seen, scored or published. beta is the paper's delta.
-With beta = 0 this is the FOBOS of McMahan 2011. A row without features is no step.
+stand still, and each event shrinks its weight by eta l1. So a slot keeps what its weight would have
+been before the first event, a = w + sgn(w) t eta l1, and w = sgn(a) max(0, |a| - t eta l1) holds until
+it is seen again. beta is the paper's delta. With beta = 0 this is the FOBOS of McMahan 2011. A row
+without features is no step.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
-from ftrl_engine.jit import inlined, kernel, prefetch
+from ftrl_engine.jit import kernel, prefetch
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
 from ftrl_engine.learners.rows import AHEAD, total
-from ftrl_engine.learners.steps import adaptive_rate, shrunk
+from ftrl_engine.learners.steps import adaptive_rate, grown, shrunk
 from ftrl_engine.losses import sigmoid
 
 _STEPS = CELLS  # cell of the scalars: t
 
 
 class AdagradFobos(Learner):
-    """State (w, n, t at its last event) for each slot; t is shared by all."""
+    """State (a, n) for each slot; t is shared by all."""
 
     name: ClassVar[str] = "adagrad_fobos"
-    width: ClassVar[int] = 3
+    width: ClassVar[int] = 2
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("alpha", 0.1, "> 0", "rate: eta = alpha / (beta + sqrt(n))"),
         Parameter("beta", 1.0, ">= 0", "damps the first steps"),
@@ -57,7 +58,7 @@ class AdagradFobos(Learner):
         learn_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued, labels, batch.importance,
             self.state, self.scalars, self._alpha, self._beta, self._l1,
-            self._kind, self._rate, margins, self.scratch(batch, 5),
+            self._kind, self._rate, margins, self.scratch(batch, 4),
         )  # fmt: skip
 
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None:
@@ -72,12 +73,6 @@ class AdagradFobos(Learner):
         return weights
 
 
-@inlined
-def settled(w: float, eta: float, l1: float, missed: float) -> float:
-    """The weight after the penalties of ``missed`` events: max(0, |w| - missed eta l1) sgn(w)."""
-    return shrunk(w, missed * eta * l1)
-
-
 @kernel
 def learn_rows(
     indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
@@ -87,21 +82,20 @@ def learn_rows(
     margins: NDArray[np.float64], scratch: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
-    w, n, missed, x, terms = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    w, n, x, terms = scratch[0], scratch[1], scratch[2], scratch[3]
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
         for k in range(lo + AHEAD, min(lo + AHEAD + count, len(slots))):
             prefetch(state, np.int64(slots[k]))
-        t = scalars[_STEPS]
+        penalty = scalars[_STEPS] * l1
         for k in range(count):
             slot = slots[lo + k]
             w[k] = state[slot, 0]
             n[k] = state[slot, 1]
-            missed[k] = t - state[slot, 2]
             x[k] = values[lo + k] if valued[r] else 1.0
         for k in range(count):
-            w[k] = settled(w[k], adaptive_rate(alpha, beta, n[k]), l1, missed[k])
+            w[k] = shrunk(w[k], adaptive_rate(alpha, beta, n[k]) * penalty)
             terms[k] = w[k] * x[k]
         margin = total(terms, count) + scalars[MARGIN]
         margins[r] = margin
@@ -109,14 +103,15 @@ def learn_rows(
         for k in range(count):
             gx = g * x[k]
             n[k] += gx * gx
-            w[k] -= adaptive_rate(alpha, beta, n[k]) * gx
+            eta = adaptive_rate(alpha, beta, n[k])
+            # This event's own penalty becomes due with the next t.
+            w[k] = grown(w[k] - eta * gx, eta * penalty)
         for k in range(count):
             slot = slots[lo + k]
             state[slot, 0] = w[k]
             state[slot, 1] = n[k]
-            state[slot, 2] = t  # this event's own penalty is still due
         if count > 0:
-            scalars[_STEPS] = t + 1.0
+            scalars[_STEPS] += 1.0
         update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
 
 
@@ -127,7 +122,7 @@ def score_rows(
     alpha: float, beta: float, l1: float, margins: NDArray[np.float64], scratch: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """The margins of the rows; nothing is learned."""
-    t = scalars[_STEPS]
+    penalty = scalars[_STEPS] * l1
     terms = scratch[0]
     for r in range(len(indptr) - 1):
         lo = indptr[r]
@@ -136,9 +131,7 @@ def score_rows(
             prefetch(state, np.int64(slots[k]))
         for k in range(count):
             slot = slots[lo + k]
-            terms[k] = settled(
-                state[slot, 0], adaptive_rate(alpha, beta, state[slot, 1]), l1, t - state[slot, 2]
-            )
+            terms[k] = shrunk(state[slot, 0], adaptive_rate(alpha, beta, state[slot, 1]) * penalty)
             if valued[r]:
                 terms[k] *= values[lo + k]
         margins[r] = total(terms, count) + scalars[MARGIN]
@@ -154,6 +147,6 @@ def all_weights(
     weights: NDArray[np.float64],
 ) -> None:
     """The weight of every slot."""
-    t = scalars[_STEPS]
+    penalty = scalars[_STEPS] * l1
     for i in range(len(state)):
-        weights[i] = settled(state[i, 0], adaptive_rate(alpha, beta, state[i, 1]), l1, t - state[i, 2])
+        weights[i] = shrunk(state[i, 0], adaptive_rate(alpha, beta, state[i, 1]) * penalty)

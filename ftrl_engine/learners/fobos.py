@@ -4,9 +4,10 @@ A gradient step, then the step that L1 asks for, with eta_t = alpha / (1 + t)^po
 
     v = w - eta_t g,    w' = arg-min_w 1/2 ||w - v||^2 + eta_t l1 ||w||_1 = sgn(v) max(0, |v| - eta_t l1)
 
-The second one shrinks every weight at every event. Shrinking by a and then by b is shrinking by
-a + b, so a weight keeps the sum u = l1 sum_s eta_s as it stood at its last event, and what it owes
-since then is taken off when it is seen, scored or published. A row without features is no step.
+The second one shrinks every weight at every event. Shrinking by b and then by c is shrinking by
+b + c, so with u = l1 sum_s eta_s a slot keeps what its weight would have been before the first event,
+a = w + sgn(w) u, and w = sgn(a) max(0, |a| - u) holds until it is seen again. A row without features
+is no step.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from ftrl_engine.jit import kernel, prefetch
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
 from ftrl_engine.learners.rows import AHEAD, total
-from ftrl_engine.learners.steps import falling_rate, shrunk
+from ftrl_engine.learners.steps import falling_rate, grown, shrunk
 from ftrl_engine.losses import sigmoid
 
 _PENALTY, _STEPS = CELLS, CELLS + 1  # cells of the scalars: u and t
 
 
 class Fobos(Learner):
-    """State (w, u at its last event) for each slot; u and t are shared by all."""
+    """State (a) for each slot; u and t are shared by all."""
 
     name: ClassVar[str] = "fobos"
-    width: ClassVar[int] = 2
+    width: ClassVar[int] = 1
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("alpha", 0.5, "> 0", "first rate: eta = alpha / (1 + t)^power"),
         Parameter("power", 0.5, "in [0, 1]", "how fast the rate falls"),
@@ -89,7 +90,7 @@ def learn_rows(
         u = scalars[_PENALTY]
         for k in range(count):
             slot = slots[lo + k]
-            w[k] = shrunk(state[slot, 0], u - state[slot, 1])
+            w[k] = shrunk(state[slot, 0], u)
             x[k] = values[lo + k] if valued[r] else 1.0
             terms[k] = w[k] * x[k]
         margin = total(terms, count) + scalars[MARGIN]
@@ -97,9 +98,8 @@ def learn_rows(
         g = importance[r] * (sigmoid(margin) - labels[r])
         eta = falling_rate(alpha, power, scalars[_STEPS])
         for k in range(count):
-            slot = slots[lo + k]
-            state[slot, 0] = w[k] - eta * g * x[k]
-            state[slot, 1] = u  # this event's own penalty is still due
+            # This event's own penalty becomes due with the next u.
+            state[slots[lo + k], 0] = grown(w[k] - eta * g * x[k], u)
         if count > 0:
             scalars[_PENALTY] = u + eta * l1
             scalars[_STEPS] += 1.0
@@ -122,7 +122,7 @@ def score_rows(
             prefetch(state, np.int64(slots[k]))
         for k in range(count):
             slot = slots[lo + k]
-            terms[k] = shrunk(state[slot, 0], u - state[slot, 1])
+            terms[k] = shrunk(state[slot, 0], u)
             if valued[r]:
                 terms[k] *= values[lo + k]
         margins[r] = total(terms, count) + scalars[MARGIN]
@@ -135,4 +135,4 @@ def all_weights(
     """The weight of every slot."""
     u = scalars[_PENALTY]
     for i in range(len(state)):
-        weights[i] = shrunk(state[i, 0], u - state[i, 1])
+        weights[i] = shrunk(state[i, 0], u)

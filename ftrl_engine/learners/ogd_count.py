@@ -6,6 +6,7 @@ plain online gradient descent without L1, here with the per-coordinate rate of t
     w <- w - eta g,    eta = alpha / (beta + sqrt n),    n = sum g^2 of the steps taken, this one included
 
 Sparsity comes from rare features alone: no weight ever returns to 0. With count = 0 it is AdaGrad.
+An event whose gradient is 0, as that of importance 0, is not seen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
-from ftrl_engine.jit import kernel, prefetch
+from ftrl_engine.jit import inlined, kernel, prefetch
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
 from ftrl_engine.learners.rows import AHEAD, total
@@ -25,10 +26,10 @@ from ftrl_engine.losses import sigmoid
 
 
 class OgdCount(Learner):
-    """State (w, n, times seen) for each slot."""
+    """State (w, n) for each slot; while the weight is fixed, n is minus the times it was seen."""
 
     name: ClassVar[str] = "ogd_count"
-    width: ClassVar[int] = 3
+    width: ClassVar[int] = 2
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("alpha", 0.1, "> 0", "rate: eta = alpha / (beta + sqrt(n))"),
         Parameter("beta", 1.0, ">= 0", "damps the first steps"),
@@ -53,7 +54,7 @@ class OgdCount(Learner):
         learn_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued, labels, batch.importance,
             self.state, self.scalars, self._alpha, self._beta, self._least,
-            self._kind, self._rate, margins, self.scratch(batch, 5),
+            self._kind, self._rate, margins, self.scratch(batch, 4),
         )  # fmt: skip
 
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None:
@@ -66,6 +67,14 @@ class OgdCount(Learner):
         return self.state[:, 0]
 
 
+@inlined
+def next_n(n: float, g: float, least: float) -> float:
+    """Once more seen, n - 1, until that was ``least`` times; n + g^2 from then on."""
+    if g == 0.0:
+        return n
+    return n - 1.0 if -least < n <= 0.0 else max(n, 0.0) + g * g
+
+
 @kernel
 def learn_rows(
     indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
@@ -75,7 +84,7 @@ def learn_rows(
     margins: NDArray[np.float64], scratch: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
-    w, n, seen, x, terms = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    w, n, x, terms = scratch[0], scratch[1], scratch[2], scratch[3]
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -85,21 +94,19 @@ def learn_rows(
             slot = slots[lo + k]
             w[k] = state[slot, 0]
             n[k] = state[slot, 1]
-            seen[k] = state[slot, 2] + 1.0
             x[k] = values[lo + k] if valued[r] else 1.0
             terms[k] = w[k] * x[k]
         margin = total(terms, count) + scalars[MARGIN]
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         for k in range(count):
-            gx = g * x[k] if seen[k] > least else 0.0
-            n[k] += gx * gx
-            w[k] -= adaptive_rate(alpha, beta, n[k]) * gx
+            gx = g * x[k]
+            n[k] = next_n(n[k], gx, least)
+            w[k] -= adaptive_rate(alpha, beta, max(n[k], 0.0)) * (gx if n[k] > 0.0 else 0.0)
         for k in range(count):
             slot = slots[lo + k]
             state[slot, 0] = w[k]
             state[slot, 1] = n[k]
-            state[slot, 2] = seen[k]
         update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
 
 

@@ -28,3 +28,9 @@ def shrunk(w: float, by: float) -> float:
     """sgn(w) max(0, |w| - by): the arg-min over v of (v - w)^2 / 2 + by |v|."""
     rest = abs(w) - by
     return math.copysign(rest, w) if rest > 0.0 else 0.0
+
+
+@inlined
+def grown(w: float, by: float) -> float:
+    """w + sgn(w) by: what shrinks to w when it is shrunk by as much."""
+    return w + math.copysign(by, w)

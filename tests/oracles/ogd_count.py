@@ -48,8 +48,10 @@ class Oracle:
 
     def _step(self, g: Mapping[int, float]) -> None:
         for i in g:
+            if g[i] == 0.0:
+                continue
             self.seen[i] = self.seen.get(i, 0) + 1
-            if self.seen[i] <= self.k or g[i] == 0.0:
+            if self.seen[i] <= self.k:
                 continue
             history = self.gradients.setdefault(i, [])
             history.append(g[i])
