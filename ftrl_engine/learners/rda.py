@@ -35,7 +35,7 @@ class Rda(Learner):
     name: ClassVar[str] = "rda"
     width: ClassVar[int] = 1
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter("alpha", 0.5, "> 0", "rate: 1 / gamma"),
+        Parameter("alpha", 1.0, "> 0", "rate: 1 / gamma"),
         Parameter("l1", 1e-5, ">= 0", "a weight is exactly 0 until its mean gradient exceeds it"),
         Parameter("rho", 0.0, ">= 0", "more of l1 in the beginning: rho / (alpha sqrt(t))"),
         KIND,
