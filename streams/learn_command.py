@@ -16,6 +16,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ftrl_engine.learners import learner_names
 from streams import flags
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DEFAULT_BITS = 22
+DEFAULT_LEARNER = "ftrl_proximal"
 _COMMON = ("alpha", "beta", "l1", "l2")
 
 
@@ -35,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="the model directory; made if missing")
     parser.add_argument("--schema", metavar="NAME|FILE", help="what the fields mean (default: auto)")
     learner = parser.add_argument_group("learner (kept in the model; only needed the first time)")
-    learner.add_argument("--learner", metavar="NAME", help="ftrl_proximal (default) or sgd_l1")
+    others = ", ".join(name for name in learner_names() if name != DEFAULT_LEARNER)
+    learner.add_argument("--learner", metavar="NAME", help=f"{DEFAULT_LEARNER} (default), {others}")
     for name, meaning in (
         ("alpha", "rate (ftrl_proximal: 0.1)"),
         ("beta", "damps the first steps (1)"),
@@ -45,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         learner.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
     learner.add_argument("--intercept", metavar="KIND", help="base_rate (default), plain or none")
     learner.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other parameter of the learner"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other parameter of the learner (see docs/learners.md), as in --set power=0.4",
     )
     learner.add_argument("--bits", type=int, metavar="B", help=f"2**B slots (default {DEFAULT_BITS})")
     learner.add_argument("--passes", type=int, metavar="N", help="times over the source (default 1)")
@@ -118,7 +125,7 @@ def open_model(args: argparse.Namespace, progress: ProgressLine) -> ModelDirecto
         return model
     if not ModelDirectory.may_be_made(path):
         raise ModelError(f"model {path}: the directory is not empty and holds no model; use another --model")
-    learner = find_learner(args.learner or "ftrl_proximal")
+    learner = find_learner(args.learner or DEFAULT_LEARNER)
     passes = 1 if args.passes is None else args.passes
     if not 1 <= passes <= 1000:
         raise ConfigError(f"--passes must be between 1 and 1000, got {passes}")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import importlib
 import math
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,15 +19,24 @@ from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.learners import learner_names as learner_names
 
 MAX_SLOTS = 1 << 31
+_RULES: dict[str, Callable[[float], bool]] = {
+    "> 0": lambda number: number > 0,
+    ">= 0": lambda number: number >= 0,
+    "in [0, 1]": lambda number: 0 <= number <= 1,
+    ">= 0 and whole": lambda number: number >= 0 and number.is_integer(),
+    ">= 1 and whole": lambda number: number >= 1 and number.is_integer(),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A named setting: its default, the rule its values obey, and what it means.
 
-    rule is one of "> 0", ">= 0", "in [0, 1]", or the words that are allowed, joined by "|".
+    rule is one of "> 0", ">= 0", "in [0, 1]", ">= 0 and whole", ">= 1 and whole", or the words
+    that are allowed, joined by "|".
     """
 
     name: str
@@ -48,8 +56,7 @@ class Parameter:
             number = float(value)
         except OverflowError:
             number = math.inf
-        obeys = {"> 0": number > 0, ">= 0": number >= 0, "in [0, 1]": 0 <= number <= 1}[self.rule]
-        if not math.isfinite(number) or not obeys:
+        if not math.isfinite(number) or not _RULES[self.rule](number):
             raise ConfigError(f"{self.name} must be finite and {self.rule}, got {value!r}")
         return number
 
@@ -140,14 +147,6 @@ def check_parameters(learner: type[Learner], values: Mapping[str, object]) -> di
         if name not in known:
             raise ConfigError(f"{learner.name} has no parameter {name!r}; it has {', '.join(known)}")
     return {name: p.check(values.get(name, p.default)) for name, p in known.items()}
-
-
-def learner_names() -> list[str]:
-    """The learners there are: one a file in this folder."""
-    import ftrl_engine.learners as package
-
-    helpers = ("base", "intercept", "rows")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in helpers)
 
 
 def find_learner(name: str) -> type[Learner]:
