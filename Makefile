@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Further arguments of the command behind a target: make test ARGS="-k container"
 ARGS   ?=
-# Processes that run tests; the tests with a broker share one, and take about as long as all others.
-JOBS   ?= 2
 
 BIN     := $(VENV)/bin
 # Stamps live in the environment they describe, so removing it removes them.
@@ -15,7 +13,8 @@ BENCH   := $(VENV)/.installed-bench
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format clean kafka
+# Both kinds of tests use the environment, which is made once before them.
+.PHONY: help setup demo test test-broker test-others check bench format clean kafka
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +27,15 @@ demo: $(RUNTIME) ## Run the whole loop in this terminal: clicks, log, learner, s
 kafka: $(RUNTIME) ## Start a real Kafka broker (Java 17, Maven) until Ctrl-C and print its address
 	@$(BIN)/python -m bench.kafka_broker $(ARGS)
 
-test: $(DEV) ## Run the tests, in two processes (make test JOBS=0: in one)
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+test: $(DEV) ## Run the tests; those with a broker, which mostly wait, beside all others
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-broker test-others
+
+# 5: no test is selected, as when ARGS names some of the other kind.
+test-broker: $(DEV)
+	@$(BIN)/pytest -m kafka $(ARGS) || [ $$? -eq 5 ]
+
+test-others: $(DEV)
+	@$(BIN)/pytest -m 'not kafka' $(ARGS) || [ $$? -eq 5 ]
 
 check: $(DEV) ## Lint, check the format, the types and the floors
 	$(BIN)/ruff check .

@@ -22,18 +22,6 @@ settings.register_profile("ci", parent=_UNTIMED, max_examples=100, derandomize=T
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Files are spread over processes; those with a broker share one process."""
-    needs_broker = item.get_closest_marker("kafka") is not None
-    item.add_marker(pytest.mark.xdist_group("kafka" if needs_broker else item.path.stem))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The broker's tests come first, because they take longest together."""
-    items.sort(key=lambda item: item.get_closest_marker("kafka") is None)
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The directory of real logged data, which may not be redistributed and so is often absent."""
