@@ -67,10 +67,8 @@ class AdagradFobos(Learner):
             self._alpha, self._beta, self._l1, margins, self.scratch(batch, 1),
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
-        weights = np.empty(self.n_slots)
-        all_weights(self.state, self.scalars, self._alpha, self._beta, self._l1, weights)
-        return weights
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        all_weights(state, self.scalars, self._alpha, self._beta, self._l1, weights)
 
 
 @kernel

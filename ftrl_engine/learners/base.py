@@ -61,6 +61,10 @@ class Parameter:
         return number
 
 
+# Slots whose weights are computed at a time.
+_PART = 1 << 15
+
+
 class Learner(ABC):
     """One pass over events, each predicted before it is learned from.
 
@@ -107,9 +111,17 @@ class Learner(ABC):
 
     def weights(self) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
         """(slots, weights) of every non-zero weight, in the order of the slots."""
-        weights = self._weights()
-        slots = np.flatnonzero(weights)
-        return slots.astype(np.uint32), weights[slots]
+        found, values = [], []
+        # Part by part, so that what is computed stays in the cache: this is done at every snapshot.
+        weights = np.empty(min(self.n_slots, _PART))
+        for start in range(0, self.n_slots, _PART):
+            state = self.state[start : start + _PART]
+            part = weights[: len(state)]
+            self._weights(state, part)
+            slots = np.flatnonzero(part)
+            found.append((slots + start).astype(np.uint32))
+            values.append(part[slots])
+        return np.concatenate(found), np.concatenate(values)
 
     @property
     @abstractmethod
@@ -123,8 +135,8 @@ class Learner(ABC):
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None: ...
 
     @abstractmethod
-    def _weights(self) -> NDArray[np.float64]:
-        """float64[n_slots], with every deferred penalty applied; the state is not changed."""
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        """The weights of the slots with this part of the state, with every deferred penalty applied."""
 
     def scratch(self, batch: Batch, rows: int) -> NDArray[np.float64]:
         """float64[rows, n] with room for the longest row of the batch; kept between calls."""

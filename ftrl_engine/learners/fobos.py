@@ -66,10 +66,8 @@ class Fobos(Learner):
             margins, self.scratch(batch, 1),
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
-        weights = np.empty(self.n_slots)
-        all_weights(self.state, self.scalars, weights)
-        return weights
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        all_weights(state, self.scalars, weights)
 
 
 @kernel

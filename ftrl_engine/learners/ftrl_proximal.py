@@ -68,12 +68,10 @@ class FtrlProximal(Learner):
             margins, self.scratch(batch, 1),
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
-        weights = np.empty(self.n_slots)
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
         all_weights(
-            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2, weights
+            state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2, weights
         )
-        return weights
 
 
 @inlined

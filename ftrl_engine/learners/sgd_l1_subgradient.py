@@ -68,8 +68,8 @@ class SgdL1Subgradient(Learner):
             margins, self.scratch(batch, 1),
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
-        return self.state[:, 0]
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        weights[:] = state[:, 0]
 
 
 @inlined
