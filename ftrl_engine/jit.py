@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -30,6 +32,8 @@ from numba.extending import intrinsic
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPILED = not config.DISABLE_JIT
+_DIGEST = re.compile("[0-9a-f]{20}")
+_KEPT_SECONDS = 30 * 86_400
 _PACKAGES = ("ftrl_engine", "streams", "serving", "bench")
 
 
@@ -73,7 +77,24 @@ def _find_cache() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
     directory = root / _digest_of_sources()
-    return directory if _writable(directory) else None
+    new = not directory.exists()
+    if not _writable(directory):
+        return None
+    if new:
+        _forget_old(root, directory)
+    else:
+        with suppress(OSError):
+            os.utime(directory)
+    return directory
+
+
+def _forget_old(root: Path, newest: Path) -> None:
+    """Remove the kernels of versions that were not used for a month before the newest one was made."""
+    with suppress(OSError):
+        made = newest.stat().st_mtime
+        for other in root.iterdir():
+            if _DIGEST.fullmatch(other.name) and other.stat().st_mtime < made - _KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 CACHE: Path | None = _find_cache() if COMPILED else None
