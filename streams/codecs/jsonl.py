@@ -17,6 +17,7 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
 from ftrl_engine.hashing import xxh64
 from ftrl_engine.jit import inlined, kernel, load64, trailing_zeros
+from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, scan_number
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan, find_field
 from ftrl_engine.rows import (
@@ -98,6 +99,9 @@ class JsonlCodec(Codec):
         if reason != BAD_SYNTAX:
             return REASONS[reason]
         return f"not a JSON event: {self._why[record]}"
+
+    def features(self, block: Block, record: int) -> list[Feature]:
+        return self.namer.of_event(self._decode(block.record(record)))
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:
