@@ -33,6 +33,8 @@ class Snapshot:
     intercept   float64, added to every margin
     bits        features are hashed to 2**bits slots
     provenance  plain data: learner, settings, rows, metrics, positions, time of publication
+    counts      float32[m], what the learner has seen of each slot (Learner.counts_at); None where
+                it keeps none or an older version has published
     """
 
     slots: NDArray[np.uint32]
@@ -41,6 +43,7 @@ class Snapshot:
     bits: int
     schema: Schema
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    counts: NDArray[np.float32] | None = None
 
     @cached_property
     def table(self) -> WeightTable:
@@ -55,7 +58,11 @@ class Snapshot:
         slots, weights = learner.weights()
         rounded = weights.astype(np.float32)
         kept = rounded != 0
-        return cls(slots[kept], rounded[kept], learner.intercept, bits, schema, provenance)
+        exact = learner.counts_at(slots[kept])
+        counts = None
+        if exact is not None:
+            counts = np.minimum(exact, np.finfo(np.float32).max).astype(np.float32)
+        return cls(slots[kept], rounded[kept], learner.intercept, bits, schema, provenance, counts)
 
     @property
     def rows(self) -> int:
@@ -85,11 +92,13 @@ class Snapshot:
             "schema": json.dumps(self.schema.to_dict()),
             "provenance": json.dumps(dict(self.provenance), sort_keys=True),
         }
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "slots": self.slots,
             "weights": self.weights,
             "intercept": np.array([self.intercept]),
         }
+        if self.counts is not None:
+            arrays["counts"] = self.counts
         return arrays, texts
 
     @classmethod
@@ -97,6 +106,9 @@ class Snapshot:
         """The inverse of :meth:`parts`; KeyError, TypeError or ValueError where a part is wrong."""
         bits = check_bits(int(texts["bits"]))
         _check_arrays(arrays["slots"], arrays["weights"], arrays["intercept"], bits)
+        counts = arrays.get("counts")
+        if counts is not None:
+            _check_counts(counts, len(arrays["slots"]))
         return cls(
             arrays["slots"],
             arrays["weights"],
@@ -104,6 +116,7 @@ class Snapshot:
             bits,
             Schema.from_dict(json.loads(texts["schema"])),
             json.loads(texts["provenance"]),
+            counts,
         )
 
     def save(self, path: Path) -> int:
@@ -129,6 +142,13 @@ def _check_arrays(slots: NDArray[Any], weights: NDArray[Any], intercept: NDArray
         raise ValueError(f"{len(slots)} slots and {len(weights)} weights")
     if len(slots) and (int(slots[-1]) >= 1 << bits or bool((slots[1:] <= slots[:-1]).any())):
         raise ValueError(f"slots do not rise or do not fit into {bits} bits")
+
+
+def _check_counts(counts: NDArray[Any], length: int) -> None:
+    if counts.dtype != np.float32 or counts.shape != (length,):
+        raise ValueError(f"counts are {counts.dtype}{list(counts.shape)}, not float32[{length}]")
+    if not bool((counts >= 0).all() and np.isfinite(counts).all()):
+        raise ValueError("counts are not finite or below 0")
 
 
 @kernel

@@ -104,6 +104,24 @@ class Learner(ABC):
         slots = np.flatnonzero(weights)
         return slots.astype(np.uint32), weights[slots]
 
+    def weights_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """float64[len(slots)], the weights of some slots, to a rounding of the intercept; 0 is exact."""
+        return self.margins(Batch.of_slots(slots, self.n_slots)) - self.intercept
+
+    def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64] | None:
+        """float64[len(slots)], n: the sum of the squared gradients of some slots; None: it keeps none."""
+        return None
+
+    @classmethod
+    def rates(cls, counts: NDArray[Any], settings: Mapping[str, Any]) -> NDArray[np.float64] | None:
+        """How far a weight with the count n moves at most for a gradient of 1; None: n does not tell.
+
+        So an event that gives each feature i the gradient g_i moves its own margin by at most
+        sum rate_i |g_i| |x_i| (McMahan et al. 2013, section 7, where it is called the uncertainty).
+        ``settings`` are those of the learner that counted.
+        """
+        return None
+
     @property
     @abstractmethod
     def intercept(self) -> float:
