@@ -20,7 +20,7 @@ import math
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -32,7 +32,7 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.events import Value, flatten
 from ftrl_engine.hashing import check_bits
 from ftrl_engine.plan import AUTO, LABEL, NUMBER, SKIP, TOKENS, UNKNOWN, WEIGHT, cross_name, planned_fields
-from ftrl_engine.rows import DECIMAL_FORM, TEXT
+from ftrl_engine.rows import DECIMAL_FORM, MAX_ROW_FEATURES, TEXT
 from ftrl_engine.schema import Field, Schema
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -53,7 +53,11 @@ class Feature:
     value: float
 
 
-class _Cell(NamedTuple):
+class TooManyFeaturesError(DataError):
+    """More features than the caller wants to hear of."""
+
+
+class Cell(NamedTuple):
     """A value of a field; ``part`` stands for it in the name of a cross."""
 
     field: str
@@ -79,13 +83,50 @@ class FeatureNamer:
 
     def of_values(self, values: Iterable[Value]) -> list[Feature]:
         """The features of (field, form, text), as :func:`ftrl_engine.events.flatten` gives them."""
-        return self._finish([cell for value in values for cell in self._cells(*value)])
+        return self.features(self.cells(values))
 
     def of_tokens(self, tokens: Iterable[tuple[str, str, float]]) -> list[Feature]:
         """The features of (field, token, value): formats whose tokens have values of their own."""
-        return self._finish(
+        return self.features(
             [_token(field, text, x) for field, text, x in tokens if self._about(field)[1] != SKIP]
         )
+
+    def cells(self, values: Iterable[Value], limit: int = MAX_ROW_FEATURES) -> list[Cell]:
+        """What the values stand for, before crosses; TooManyFeaturesError where it is more than ``limit``."""
+        found: list[Cell] = []
+        for value in values:
+            found += self._cells(*value)
+            if len(found) > limit:
+                raise TooManyFeaturesError(f"more than {limit} features")
+        return found
+
+    def features(self, cells: Sequence[Cell], limit: int = MAX_ROW_FEATURES) -> list[Feature]:
+        """The features of an event with these cells: with crosses and missing values, repeats added up.
+
+        TooManyFeaturesError where they are more than ``limit``, repeats counted.
+        """
+        found: dict[int, Feature] = {}
+        for number, (cell, fields) in enumerate(self._all(cells)):
+            if number == limit:
+                raise TooManyFeaturesError(f"more than {limit} features")
+            known = found.get(cell.hash)
+            if known is not None:
+                found[cell.hash] = replace(known, value=known.value + cell.value)
+            elif cell.value != 0.0:
+                found[cell.hash] = Feature(cell.name, fields, cell.hash >> self._shift, cell.value)
+        return list(found.values())
+
+    def _all(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, tuple[str, ...]]]:
+        """Every cell of an event, and the fields it comes from."""
+        for cell in cells:
+            yield cell, (cell.field,)
+        for cross in self.schema.crosses:
+            for cell in _combinations(cross, cells):
+                yield cell, cross
+        given = {cell.field for cell in cells} if self._missing else set()
+        for name in self._missing:
+            if name not in given:
+                yield Cell(name, f"{name} is missing", "", _hash(b"", _salt(name)), 1.0), (name,)
 
     def _about(self, field: str) -> tuple[Field | None, int]:
         return self._fields.get(field, (None, self._others))
@@ -94,7 +135,7 @@ class FeatureNamer:
         others = UNKNOWN if whole else self._others
         return self._fields.get(field, (None, others))[1] == SKIP
 
-    def _cells(self, field: str, form: int, text: str) -> Iterable[_Cell]:
+    def _cells(self, field: str, form: int, text: str) -> Iterable[Cell]:
         about, kind = self._about(field)
         if text == "" or kind in (SKIP, LABEL, WEIGHT):
             return ()
@@ -105,31 +146,6 @@ class FeatureNamer:
             assert about is not None, "only the schema makes a field one of tokens"
             return (_token(field, part) for part in text.split(about.separator) if part)
         return (_token(field, text),)
-
-    def _finish(self, cells: list[_Cell]) -> list[Feature]:
-        """Crosses, missing values, and the sum of what occurs more than once."""
-        found: dict[int, Feature] = {}
-        for cell, fields in (
-            *((cell, (cell.field,)) for cell in cells),
-            *((cell, cross) for cross in self.schema.crosses for cell in _combinations(cross, cells)),
-            *((cell, (cell.field,)) for cell in self._missing_cells(cells)),
-        ):
-            if cell.value == 0.0:
-                continue
-            known = found.get(cell.hash)
-            if known is not None:
-                found[cell.hash] = replace(known, value=known.value + cell.value)
-            else:
-                found[cell.hash] = Feature(cell.name, fields, cell.hash >> self._shift, cell.value)
-        return list(found.values())
-
-    def _missing_cells(self, cells: list[_Cell]) -> list[_Cell]:
-        given = {cell.field for cell in cells} if self._missing else set()
-        return [
-            _Cell(name, f"{name} is missing", "", _hash(b"", _salt(name)), 1.0)
-            for name in self._missing
-            if name not in given
-        ]
 
 
 def _hash(data: bytes, seed: int) -> int:
@@ -152,9 +168,9 @@ def _word(number: int) -> bytes:
     return (number & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
 
 
-def _token(field: str, text: str, value: float = 1.0) -> _Cell:
+def _token(field: str, text: str, value: float = 1.0) -> Cell:
     name = f"{field}={text}" if field else text
-    return _Cell(field, name, text, _hash(_encoded(field, text), _salt(field)), value)
+    return Cell(field, name, text, _hash(_encoded(field, text), _salt(field)), value)
 
 
 def _number(field: str, text: str) -> float:
@@ -165,23 +181,23 @@ def _number(field: str, text: str) -> float:
     return x
 
 
-def _number_cell(about: Field, x: float) -> _Cell:
+def _number_cell(about: Field, x: float) -> Cell:
     name, salt = about.name, _salt(about.name)
     transform = about.transform if about.kind == "number" else "log_bucket"
     if transform == "log_bucket":
         bucket, part = _log_bucket(x)
         # Whole numbers have buckets of their own, and no interval.
         shown = f"{name} in {part}" if part[-1] in ")]" else f"{name}~{part}"
-        return _Cell(name, shown, part, _hash(_word(bucket), salt), 1.0)
+        return Cell(name, shown, part, _hash(_word(bucket), salt), 1.0)
     if transform == "bins":
         bucket = bisect_right(about.edges, x)
         edges = (-math.inf, *about.edges, math.inf)
         part = f"{'[' if bucket else '('}{edges[bucket]:g}, {edges[bucket + 1]:g})"
-        return _Cell(name, f"{name} in {part}", part, _hash(_word(bucket), salt), 1.0)
+        return Cell(name, f"{name} in {part}", part, _hash(_word(bucket), salt), 1.0)
     h = _hash(_word(0), salt)
     if transform == "log1p":
-        return _Cell(name, f"{name}~log1p", "log1p", h, math.copysign(math.log1p(abs(x)), x))
-    return _Cell(name, name, "number", h, x)
+        return Cell(name, f"{name}~log1p", "log1p", h, math.copysign(math.log1p(abs(x)), x))
+    return Cell(name, name, "number", h, x)
 
 
 def _log_bucket(x: float) -> tuple[int, str]:
@@ -211,7 +227,7 @@ def _interval(bucket: int, negative: bool) -> str:
     return f"(-{high:.5g}, -{low:.5g}]" if negative else f"[{low:.5g}, {high:.5g})"
 
 
-def _combinations(cross: tuple[str, ...], cells: list[_Cell]) -> Iterable[_Cell]:
+def _combinations(cross: tuple[str, ...], cells: Sequence[Cell]) -> Iterator[Cell]:
     """Every combination of the cells of the cross's fields, the last field's changing fastest."""
     members = [[cell for cell in cells if cell.field == name] for name in cross]
     joined = cross_name(cross)
@@ -222,4 +238,4 @@ def _combinations(cross: tuple[str, ...], cells: list[_Cell]) -> Iterable[_Cell]
             h = _hash(_word(cell.hash), h)
             value *= cell.value
         name = f"{joined}={'*'.join(cell.part for cell in combination)}"
-        yield _Cell("", name, "", h, value)
+        yield Cell("", name, "", h, value)
