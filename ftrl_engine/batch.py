@@ -122,17 +122,6 @@ class Batch:
         csr = given.tocsr()
         return cls(csr.indptr, csr.indices, csr.data, labels, importance, n_slots=n_slots or csr.shape[1])
 
-    @classmethod
-    def of_slots(cls, slots: NDArray[np.uint32], n_slots: int) -> Batch:
-        """One row for each of the slots, which has that feature with value 1."""
-        batch = cls.__new__(cls)
-        batch.indptr = np.arange(len(slots) + 1, dtype=np.int64)
-        batch.slots = np.ascontiguousarray(slots)
-        batch.labels, batch.importance = None, np.ones(len(slots))
-        batch.valued, batch.raw_values = np.zeros(len(slots), dtype=np.uint8), _NO_VALUES
-        batch.n_slots = n_slots
-        return batch
-
     def to_scipy(self) -> scipy.sparse.csr_array:
         """A CSR array of shape (rows, n_slots)."""
         from scipy.sparse import csr_array

@@ -21,7 +21,6 @@ import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -43,8 +42,7 @@ _KNOWN_BUCKETS = 4096
 _LAST_BUCKET = 3 + math.floor(math.log(sys.float_info.max) ** 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
+class Feature(NamedTuple):
     """One feature of an event: its name, the fields it comes from, its slot and its value."""
 
     name: str
@@ -73,7 +71,9 @@ class FeatureNamer:
     def __init__(self, schema: Schema, bits: int) -> None:
         self.schema = schema
         self._shift = 64 - check_bits(bits)
-        self._fields = {field.name: (field, kind) for field, kind in planned_fields(schema)}
+        self._fields = {
+            field.name: (field, kind, _salt(field.name)) for field, kind in planned_fields(schema)
+        }
         self._others = AUTO if schema.others == "auto" else SKIP
         self._missing = [field.name for field in schema.fields if field.missing == "feature"]
 
@@ -88,7 +88,12 @@ class FeatureNamer:
     def of_tokens(self, tokens: Iterable[tuple[str, str, float]]) -> list[Feature]:
         """The features of (field, token, value): formats whose tokens have values of their own."""
         return self.features(
-            [_token(field, text, x) for field, text, x in tokens if self._about(field)[1] != SKIP]
+            [
+                _token(field, salt, text, x)
+                for field, text, x in tokens
+                for _, kind, salt in [self._about(field)]
+                if kind != SKIP
+            ]
         )
 
     def cells(self, values: Iterable[Value], limit: int = MAX_ROW_FEATURES) -> list[Cell]:
@@ -111,7 +116,7 @@ class FeatureNamer:
                 raise TooManyFeaturesError(f"more than {limit} features")
             known = found.get(cell.hash)
             if known is not None:
-                found[cell.hash] = replace(known, value=known.value + cell.value)
+                found[cell.hash] = known._replace(value=known.value + cell.value)
             elif cell.value != 0.0:
                 found[cell.hash] = Feature(cell.name, fields, cell.hash >> self._shift, cell.value)
         return list(found.values())
@@ -128,24 +133,26 @@ class FeatureNamer:
             if name not in given:
                 yield Cell(name, f"{name} is missing", "", _hash(b"", _salt(name)), 1.0), (name,)
 
-    def _about(self, field: str) -> tuple[Field | None, int]:
-        return self._fields.get(field, (None, self._others))
+    def _about(self, field: str) -> tuple[Field, int, int]:
+        """The field, its kind and its salt."""
+        return self._fields.get(field) or (Field(field), self._others, _salt(field))
 
     def _skips(self, field: str, whole: bool) -> bool:
-        others = UNKNOWN if whole else self._others
-        return self._fields.get(field, (None, others))[1] == SKIP
+        known = self._fields.get(field)
+        return (known[1] if known else UNKNOWN if whole else self._others) == SKIP
 
     def _cells(self, field: str, form: int, text: str) -> Iterable[Cell]:
-        about, kind = self._about(field)
+        about, kind, salt = self._about(field)
         if text == "" or kind in (SKIP, LABEL, WEIGHT):
             return ()
-        decimal = bool(_DECIMAL.fullmatch(text)) if form == TEXT else form == DECIMAL_FORM
-        if kind == NUMBER or (kind == AUTO and decimal):
-            return (_number_cell(about or Field(field), _number(field, text)),)
+        if kind == AUTO:
+            decimal = form == DECIMAL_FORM or (form == TEXT and _DECIMAL.fullmatch(text) is not None)
+            kind = NUMBER if decimal else AUTO
+        if kind == NUMBER:
+            return (_number_cell(about, salt, _number(field, text)),)
         if kind == TOKENS and form == TEXT:
-            assert about is not None, "only the schema makes a field one of tokens"
-            return (_token(field, part) for part in text.split(about.separator) if part)
-        return (_token(field, text),)
+            return (_token(field, salt, part) for part in text.split(about.separator) if part)
+        return (_token(field, salt, text),)
 
 
 def _hash(data: bytes, seed: int) -> int:
@@ -168,9 +175,9 @@ def _word(number: int) -> bytes:
     return (number & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
 
 
-def _token(field: str, text: str, value: float = 1.0) -> Cell:
+def _token(field: str, salt: int, text: str, value: float = 1.0) -> Cell:
     name = f"{field}={text}" if field else text
-    return Cell(field, name, text, _hash(_encoded(field, text), _salt(field)), value)
+    return Cell(field, name, text, _hash(_encoded(field, text), salt), value)
 
 
 def _number(field: str, text: str) -> float:
@@ -181,8 +188,8 @@ def _number(field: str, text: str) -> float:
     return x
 
 
-def _number_cell(about: Field, x: float) -> Cell:
-    name, salt = about.name, _salt(about.name)
+def _number_cell(about: Field, salt: int, x: float) -> Cell:
+    name = about.name
     transform = about.transform if about.kind == "number" else "log_bucket"
     if transform == "log_bucket":
         bucket, part = _log_bucket(x)

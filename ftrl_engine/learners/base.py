@@ -7,6 +7,7 @@ with a ``name``, its ``parameters`` and its kernels, and one oracle of the same 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import pkgutil
@@ -105,8 +106,10 @@ class Learner(ABC):
         return slots.astype(np.uint32), weights[slots]
 
     def weights_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
-        """float64[len(slots)], the weights of some slots, to a rounding of the intercept; 0 is exact."""
-        return self.margins(Batch.of_slots(slots, self.n_slots)) - self.intercept
+        """float64[len(slots)], the weights of some slots."""
+        part = copy.copy(self)
+        part.state, part.n_slots = self.state[slots], len(slots)
+        return part._weights()
 
     def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64] | None:
         """float64[len(slots)], n: the sum of the squared gradients of some slots; None: it keeps none."""
