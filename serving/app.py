@@ -8,12 +8,15 @@ by the store's own thread.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import pkgutil
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from ftrl_engine.errors import ConfigError
-from serving import explain_route, probes, score_route
+from serving import explain_route, probes, protocols, score_route
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
 from serving.routes import OTHER, Router
@@ -21,7 +24,7 @@ from serving.scorer import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, Scorer
 from serving.service import Service
 from serving.store import DEFAULT_RELOAD_SECONDS, SnapshotStore
 
-# Each gives its routes; the hot one first.
+# Each gives its routes.
 _MODULES = (score_route, explain_route, probes)
 # A client has this long to send its body.
 BODY_SECONDS = 10.0
@@ -62,12 +65,20 @@ def create_app(
     return App(Service(store, BodyReader(max_body, max_open, body_seconds)))
 
 
+def _protocols() -> list[ModuleType]:
+    """The protocols that others speak: one a file in serving/protocols."""
+    names = sorted(found.name for found in pkgutil.iter_modules(protocols.__path__))
+    return [importlib.import_module(f"serving.protocols.{name}") for name in names]
+
+
 class App:
     """The application; ``store`` says which snapshot it serves."""
 
     def __init__(self, service: Service) -> None:
         self.store = service.store
-        self._router = Router(route for module in _MODULES for route in module.routes(service))
+        self._router = Router(
+            route for module in (*_MODULES, *_protocols()) for route in module.routes(service)
+        )
         self._metrics = service.metrics = Metrics(service.store, service.clock)
         self._ready_for_requests = False
 

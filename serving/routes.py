@@ -75,7 +75,7 @@ class Router:
             if match is not None:
                 scope["path_params"] = match.groupdict()
                 return endpoint
-        raise HttpError(404, f"there is no {path[:_SHOWN]!r} here; there are {', '.join(self.endpoints)}")
+        raise HttpError(404, f"there is no {path[:_SHOWN]!r} here; there are {', '.join(self.plain)}")
 
 
 def _pattern(path: str) -> re.Pattern[str]:

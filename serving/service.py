@@ -42,6 +42,7 @@ class Service:
     ) -> None:
         self.store = store
         self.clock, self.timer = clock, timer
+        self.max_body = bodies.max_body
         self._bodies = bodies
 
     @property
@@ -66,14 +67,16 @@ class Service:
         """What an answer says of the model."""
         return ModelFacts(served.version, served.snapshot.rows, round(served.age(self.clock()), 3))
 
-    def score(self, served: Served, body: bytes) -> Scored:
-        """The scores of a request as POST /score takes it; HttpError says what is wrong with it."""
+    def score(self, served: Served, body: bytes, rows: str = "candidates") -> Scored:
+        """The scores of a request as POST /score takes it; HttpError says what is wrong with it.
+
+        ``rows`` is what the client calls its candidates.
+        """
         try:
             return served.scorer.score(body)
-        except TooLargeError as error:
-            raise HttpError(413, str(error)) from error
         except DataError as error:
-            raise HttpError(400, str(error)) from error
+            status = 413 if isinstance(error, TooLargeError) else 400
+            raise HttpError(status, str(error).replace("candidates", rows)) from error
 
     def count(self, scored: Scored, started: float) -> None:
         """Count an answered request for scores that was whole when the timer stood at ``started``."""
