@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ftrl_engine.errors import ConfigError
-from serving import explain_route, probes, protocols, score_route
+from serving import explain_route, openapi, probes, protocols, score_route
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
 from serving.routes import OTHER, Router
@@ -76,9 +76,8 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self.store = service.store
-        self._router = Router(
-            route for module in (*_MODULES, *_protocols()) for route in module.routes(service)
-        )
+        known = [route for module in (*_MODULES, *_protocols()) for route in module.routes(service)]
+        self._router = Router([*known, *openapi.routes(service, known)])
         self._metrics = service.metrics = Metrics(service.store, service.clock)
         self._ready_for_requests = False
 

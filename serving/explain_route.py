@@ -18,7 +18,7 @@ from ftrl_engine.errors import DataError, FtrlError
 from ftrl_engine.snapshot import Snapshot
 from serving.explanation import MAX_EXPLAINED_FEATURES, Explainer, Explanation
 from serving.http import HttpError, Receive, Response, Scope
-from serving.operations import BODY_ERRORS, EVENTS, MODEL_FACTS, operation
+from serving.operations import BODY_ERRORS, MODEL_FACTS, at_most, operation
 from serving.request_values import TooLargeError, decode_request
 from serving.routes import Route
 from serving.service import ModelFacts, Service
@@ -164,6 +164,6 @@ _OPERATION = operation(
         "required": ["explanations", "model"],
         "properties": {"explanations": {"type": "array", "items": _EXPLANATION}, "model": MODEL_FACTS},
     },
-    body=EVENTS,
+    body=at_most(MAX_CANDIDATES),
     errors=BODY_ERRORS,
 )

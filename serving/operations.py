@@ -26,17 +26,9 @@ ALWAYS = (401, 429, 500)
 MODEL_ERRORS = (503,)
 BODY_ERRORS = (400, 408, 413, 415, 422, 503)
 
-_VALUE: Schema = {
-    "type": ["string", "number", "boolean", "null"],
-}
-FIELDS: Schema = {
-    "type": "object",
-    "description": "The fields of an event: text, numbers, truth values, lists of them; objects are "
-    "flattened with dots. A wrong type for a field of the schema is a 400.",
-    "additionalProperties": {
-        "anyOf": [_VALUE, {"type": "array", "items": _VALUE}, {"type": "object"}],
-    },
-}
+ONE_VALUE: Schema = {"type": ["string", "number", "boolean", "null"]}
+VALUES: Schema = {"anyOf": [ONE_VALUE, {"type": "array", "items": ONE_VALUE}]}
+FIELDS: Schema = {"$ref": "#/components/schemas/Fields"}
 EVENTS: Schema = {
     "type": "object",
     "description": "What all candidates share, and what each has of its own; context alone is one event.",
@@ -44,6 +36,14 @@ EVENTS: Schema = {
     "additionalProperties": False,
     "minProperties": 1,
 }
+
+
+def at_most(candidates: int) -> Schema:
+    """EVENTS with a limit on its candidates."""
+    listed = {"type": "array", "items": FIELDS, "maxItems": candidates}
+    return {**EVENTS, "properties": {"context": FIELDS, "candidates": listed}}
+
+
 MODEL_FACTS: Schema = {
     "type": "object",
     "required": ["version", "rows", "age_seconds"],

@@ -338,6 +338,8 @@ def tensor(**changes: Any) -> dict[str, Any]:
         (f"{V2}/infer", tensor(datatype="BOOL", data=[1, 0]), 400, "BOOL"),
         (f"{V2}/infer", tensor(shape=[3]), 400, "2 values do not fit the shape [3]"),
         (f"{V2}/infer", tensor(shape=[-2]), 400, "shape"),
+        (f"{V2}/infer", tensor(shape=[]), 400, "shape"),
+        (f"{V2}/infer", tensor(data="a"), 400, "array"),
         (f"{V2}/infer", tensor(shape=[1, 1, 2]), 400, "shape"),
         (f"{V2}/infer", tensor(data=[[[["a"]]], "b"]), 400, "deeper"),
         (f"{V2}/infer", {"inputs": tensor()["inputs"] * 2}, 400, "same name"),

@@ -35,7 +35,7 @@ class _Tensor(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: Any = None
+    data: list[Any] | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -91,7 +91,7 @@ def infer_request(body: bytes, most: int) -> tuple[bytes, str | None]:
 def _column(tensor: _Tensor) -> _Column:
     """The tensor as a column; HttpError 400 names it where its shape or a value is wrong."""
     name, shape = tensor.name, tensor.shape
-    if len(shape) > _MAX_DIMENSIONS or any(size < 0 for size in shape):
+    if not 1 <= len(shape) <= _MAX_DIMENSIONS or min(shape) < 0:
         raise HttpError(400, f"input {name!r}: the shape must be [events] or [events, values], got {shape}")
     if tensor.data is None:
         raise HttpError(400, f"input {name!r}: data is missing (binary data is not supported)")
@@ -104,8 +104,7 @@ def _column(tensor: _Tensor) -> _Column:
     width = shape[1] if len(shape) == _MAX_DIMENSIONS else 1
     if width == 1:
         return _Column(name, texts)
-    events = shape[0]
-    lists = (texts[row * width : (row + 1) * width] for row in range(events))
+    lists = (texts[row * width : (row + 1) * width] for row in range(shape[0]))
     return _Column(name, [b"[" + b",".join(values) + b"]" for values in lists])
 
 
@@ -236,7 +235,12 @@ _TENSOR = {
     "required": ["name", "shape", "datatype", "data"],
     "properties": {
         "name": _TEXT,
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 2},
+        "shape": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0},
+            "minItems": 1,
+            "maxItems": _MAX_DIMENSIONS,
+        },
         "datatype": {"enum": sorted({"BYTES", "BOOL", *_WHOLE, *_DECIMAL})},
         "parameters": {"type": ["object", "null"]},
         "data": {"type": "array"},

@@ -101,7 +101,7 @@ def routes(service: Service) -> list[Route]:
 
     async def ping(scope: Scope, receive: Receive) -> Response:
         service.served()
-        return Response(b"\n")
+        return Response.json({})
 
     async def version(scope: Scope, receive: Receive) -> Response:
         return Response(__version__.encode(), content_type="text/plain; charset=utf-8")
@@ -150,5 +150,5 @@ _INVOCATIONS = operation(
     },
     errors=BODY_ERRORS,
 )
-_PING = operation("MLflow: whether there is a model", {}, errors=MODEL_ERRORS)
+_PING = operation("MLflow: whether there is a model", {"type": "object"}, errors=MODEL_ERRORS)
 _VERSION = operation("The version of this program", {"type": "string"}, media="text/plain")
