@@ -1,4 +1,4 @@
-"""The ASGI application: routes, limits, and errors as JSON.
+"""The ASGI application: its lifespan, its limits, and errors as JSON.
 
 ``create_app(model)`` runs under any ASGI server; `ftrl serve` runs it under uvicorn. Everything
 happens on the event loop, where scoring a request is one short compiled call; files are read
@@ -8,45 +8,30 @@ by the store's own thread.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
-import time
-from collections.abc import Awaitable, Callable
+import pkgutil
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-import msgspec
-
-from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.errors import ConfigError
+from serving import explain_route, openapi, probes, protocols, score_route
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
-from serving.request_values import TooLargeError
+from serving.routes import OTHER, Router
 from serving.scorer import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, Scorer
-from serving.store import DEFAULT_RELOAD_SECONDS, Served, SnapshotStore
+from serving.service import Service
+from serving.store import DEFAULT_RELOAD_SECONDS, SnapshotStore
 
-Handler = Callable[[Scope, Receive], Awaitable[Response]]
-
+# Each gives its routes.
+_MODULES = (score_route, explain_route, probes)
 # A client has this long to send its body.
 BODY_SECONDS = 10.0
 # Requests whose bodies are being read at the same time; each may hold max_body bytes.
 DEFAULT_MAX_OPEN = 1000
 _LOOK_SECONDS = 0.01
-_RETRY = {"retry-after": "1"}
 _log = logging.getLogger(__name__)
-
-
-class ScoreModel(msgspec.Struct):
-    """Which model has given the scores of an answer."""
-
-    version: str
-    rows: int
-    age_seconds: float
-
-
-class ScoreAnswer(msgspec.Struct):
-    """The answer of POST /score."""
-
-    scores: list[float]
-    model: ScoreModel
 
 
 def create_app(
@@ -77,33 +62,24 @@ def create_app(
             raise ConfigError(f"{name} must be between {least} and {most}, got {value!r}")
     make_scorer = partial(Scorer, max_candidates=max_candidates, max_body=max_body)
     store = SnapshotStore(Path(model), reload_seconds, make_scorer)
-    return App(store, BodyReader(max_body, max_open, body_seconds))
+    return App(Service(store, BodyReader(max_body, max_open, body_seconds)))
+
+
+def _protocols() -> list[ModuleType]:
+    """The protocols that others speak: one a file in serving/protocols."""
+    names = sorted(found.name for found in pkgutil.iter_modules(protocols.__path__))
+    return [importlib.import_module(f"serving.protocols.{name}") for name in names]
 
 
 class App:
     """The application; ``store`` says which snapshot it serves."""
 
-    def __init__(
-        self,
-        store: SnapshotStore,
-        bodies: BodyReader,
-        clock: Callable[[], float] = time.time,
-        timer: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        self.store = store
-        self._bodies = bodies
-        self._clock, self._timer = clock, timer
-        self._metrics = Metrics(store, clock)
+    def __init__(self, service: Service) -> None:
+        self.store = service.store
+        known = [route for module in (*_MODULES, *_protocols()) for route in module.routes(service)]
+        self._router = Router([*known, *openapi.routes(service, known)])
+        self._metrics = service.metrics = Metrics(service.store, service.clock)
         self._ready_for_requests = False
-        self._encode = msgspec.json.Encoder().encode
-        routes: list[tuple[str, str, Handler]] = [
-            ("POST", "/score", self._score),
-            ("GET", "/healthz", self._health),
-            ("GET", "/readyz", self._ready),
-            ("GET", "/model", self._model),
-            ("GET", "/metrics", self._show_metrics),
-        ]
-        self._routes = {path: (method, handler) for method, path, handler in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -138,92 +114,18 @@ class App:
             # The server at hand knows no lifespan.
             await self._first_look()
             self._ready_for_requests = True
-        path = scope["path"]
+        route, method = OTHER, scope["method"]
         try:
-            response = await self._handler(scope["method"], path)(scope, receive)
+            endpoint = self._router.find(scope)
+            route = endpoint.path
+            response = await endpoint.handler(method)(scope, receive)
         except ClientGone:
             return
         except HttpError as error:
             response = Response.error(error)
         except Exception:
             # One request's failure must not end the server.
-            _log.exception("%s %s failed", scope["method"], path)
+            _log.exception("%s %s failed", method, scope["path"])
             response = Response.error(HttpError(500, "internal error; the server's log says more"))
-        self._metrics.count_request(path if path in self._routes else "other", response.status)
-        await response.send(send, head=scope["method"] == "HEAD")
-
-    def _handler(self, method: str, path: str) -> Handler:
-        if path not in self._routes:
-            raise HttpError(404, f"there is no {path[:200]!r} here; there are {', '.join(self._routes)}")
-        allowed, handler = self._routes[path]
-        if method == allowed or (method == "HEAD" and allowed == "GET"):
-            return handler
-        names = "GET, HEAD" if allowed == "GET" else allowed
-        raise HttpError(405, f"{path} takes {allowed}, not {method[:20]}", {"allow": names})
-
-    def _served(self) -> Served:
-        served = self.store.current
-        if served is None:
-            waiting = "nothing is published yet; let `ftrl learn` run first"
-            why = self.store.error or (waiting if self.store.looked else "the first snapshot is being loaded")
-            raise HttpError(503, f"no model in {self.store.model}: {why}", _RETRY)
-        return served
-
-    async def _score(self, scope: Scope, receive: Receive) -> Response:
-        body = await self._bodies.read(scope, receive)
-        started = self._timer()
-        served = self._served()
-        try:
-            scored = served.scorer.score(body)
-        except TooLargeError as error:
-            raise HttpError(413, str(error)) from error
-        except DataError as error:
-            raise HttpError(400, str(error)) from error
-        age = round(served.age(self._clock()), 3)
-        answer = ScoreAnswer(scored.scores, ScoreModel(served.version, served.snapshot.rows, age))
-        response = Response(self._encode(answer))
-        self._metrics.count_scores(scored)
-        self._metrics.count_seconds(self._timer() - started)
-        return response
-
-    async def _health(self, scope: Scope, receive: Receive) -> Response:
-        return Response.json({"status": "ok"})
-
-    async def _ready(self, scope: Scope, receive: Receive) -> Response:
-        served = self._served()
-        return Response.json(
-            {
-                "status": "ready",
-                "version": served.version,
-                "rows": served.snapshot.rows,
-                "age_seconds": round(served.age(self._clock()), 3),
-                "reload_error": self.store.error,
-            }
-        )
-
-    async def _model(self, scope: Scope, receive: Receive) -> Response:
-        served = self._served()
-        snapshot = served.snapshot
-        return Response.json(
-            {
-                "version": served.version,
-                "rows": snapshot.rows,
-                "age_seconds": round(served.age(self._clock()), 3),
-                "published_at": served.published_at,
-                "learner": snapshot.provenance.get("learner"),
-                "metrics": snapshot.provenance.get("metrics"),
-                "nonzero_weights": len(snapshot.slots),
-                "intercept": snapshot.intercept,
-                "bits": snapshot.bits,
-                "schema": snapshot.schema.to_dict(),
-                "snapshot": str(served.path),
-                "snapshot_bytes": served.bytes,
-                "reloads": self.store.loads,
-                "reload_failures": self.store.failures,
-                "reload_error": self.store.error,
-            }
-        )
-
-    async def _show_metrics(self, scope: Scope, receive: Receive) -> Response:
-        body, content_type = self._metrics.text()
-        return Response(body, content_type=content_type)
+        self._metrics.count_request(route, response.status)
+        await response.send(send, head=method == "HEAD")

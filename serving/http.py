@@ -77,7 +77,8 @@ class BodyReader:
     """
 
     def __init__(self, max_body: int, max_open: int, seconds: float) -> None:
-        self._max_body, self._max_open, self._seconds = max_body, max_open, seconds
+        self.max_body = max_body
+        self._max_open, self._seconds = max_open, seconds
         # When each open read began. One sweep now and then is cheaper than a timer for each.
         self._open: dict[asyncio.Task[Any], float] = {}
         self._expired: set[asyncio.Task[Any]] = set()
@@ -117,7 +118,7 @@ class BodyReader:
                 expects = True
             elif name == b"content-encoding" and value != b"identity":
                 raise HttpError(415, "the body must not be compressed; send it without content-encoding")
-        if length > self._max_body and (expects or length > self._max_body + _DRAINED_BYTES):
+        if length > self.max_body and (expects or length > self.max_body + _DRAINED_BYTES):
             # The client has not sent it yet, or too much of it to wait for.
             raise self._too_large()
 
@@ -131,9 +132,9 @@ class BodyReader:
             piece: bytes = message.get("body", b"")
             size += len(piece)
             more = message.get("more_body", False)
-            if size > self._max_body:
+            if size > self.max_body:
                 pieces.clear()
-                if not more or size > self._max_body + _DRAINED_BYTES:
+                if not more or size > self.max_body + _DRAINED_BYTES:
                     raise self._too_large()
                 continue
             pieces.append(piece)
@@ -141,9 +142,7 @@ class BodyReader:
                 return piece if len(pieces) == 1 else b"".join(pieces)
 
     def _too_large(self) -> HttpError:
-        return HttpError(
-            413, f"the body is larger than the {self._max_body} bytes allowed; send less", _CLOSE
-        )
+        return HttpError(413, f"the body is larger than the {self.max_body} bytes allowed; send less", _CLOSE)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """End the reads that have taken too long; look again while there are any."""

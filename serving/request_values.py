@@ -11,13 +11,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from ftrl_engine.errors import DataError
-from ftrl_engine.events import MAX_DEPTH, MAX_KNOWN_SALTS, float_text
+from ftrl_engine.events import MAX_DEPTH, MAX_KNOWN_SALTS, Value, float_text
 from ftrl_engine.hashing import as_buffer, salt
 from ftrl_engine.rows import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
 from serving.request_arrays import MISSING, Values
@@ -163,6 +164,11 @@ class ValueList:
         """Add all values of one event."""
         self._add_object(event, "", 0)
         self._ends.append(len(self._forms))
+
+    def events(self) -> list[list[Value]]:
+        """(field, form, text) of the values of the context, then of each row."""
+        values = list(zip(self._fields, self._forms, self._texts, strict=True))
+        return [values[lo:hi] for lo, hi in pairwise(self._ends)]
 
     def arrays(self) -> Values:
         """The values as the kernel reads them."""

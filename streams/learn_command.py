@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--publish-every", default="1s", metavar="T", help="the same for snapshots (1s)")
     run.add_argument(
+        "--names", type=int, metavar="N", help="names of learned features to keep (200000; 0: none)"
+    )
+    run.add_argument(
         "--rejects", metavar="DEST", help="a file or kafka:// topic for refused events (rejected.jsonl)"
     )
     run.add_argument(
@@ -89,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
     Cadence.parse(args.checkpoint_every, "--checkpoint-every")
     Cadence.parse(args.publish_every, "--publish-every")
+    if args.names is not None and args.names < 0:
+        raise ConfigError(f"--names must be at least 0, got {args.names}")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
     jit.spare_blas()
@@ -171,6 +176,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     import threading
 
     from streams.cadence import Cadence
+    from streams.name_store import DEFAULT_LIMIT
     from streams.trainer import Trainer, TrainOptions
 
     options = TrainOptions(
@@ -180,6 +186,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         stop=threading.Event(),
         report=lambda trainer: _report(trainer, progress),
         rejects=_rejects(args),
+        names=DEFAULT_LIMIT if args.names is None else args.names,
     )
     with Trainer(model, options) as trainer, flags.stop_on_signals(options.stop):
         _passes(args, model, trainer, options)

@@ -6,6 +6,7 @@
     MODEL/checkpoints/<rows>.safetensors
     MODEL/snapshots/<rows>.safetensors
     MODEL/rejected.jsonl
+    MODEL/names.safetensors              names of learned features; advice, never needed
     MODEL/.lock                          held by the one learner
 """
 
@@ -23,6 +24,7 @@ import tomli_w
 
 from ftrl_engine.errors import ConfigError, CorruptFileError, ModelError
 from ftrl_engine.schema import Schema
+from streams.names import FILE
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 3
@@ -97,7 +99,7 @@ class ModelDirectory:
     @classmethod
     def may_be_made(cls, path: Path) -> bool:
         """Whether nothing but remains of a model that was never learned stands in the way."""
-        remains = {"checkpoints", "snapshots", "rejected.jsonl", ".lock"}
+        remains = {"checkpoints", "snapshots", "rejected.jsonl", FILE, ".lock"}
         return not path.is_dir() or all(
             entry.name in remains and not (entry.is_dir() and any(entry.iterdir()))
             for entry in path.iterdir()
@@ -162,6 +164,10 @@ class ModelDirectory:
     @property
     def rejects_path(self) -> Path:
         return self.path / "rejected.jsonl"
+
+    @property
+    def names_path(self) -> Path:
+        return self.path / FILE
 
     def checkpoint_path(self, rows: int) -> Path:
         return self.path / "checkpoints" / f"{rows}{SUFFIX}"

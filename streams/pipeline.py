@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
@@ -28,6 +28,7 @@ _POLL_SECONDS = 0.05
 class Step:
     """Rows ready to learn, with where they stand.
 
+    block, records  the block and int64[rows], which of its records each row comes from
     ends     int64[rows], the position after each row's record
     refused  the records among and between them that are refused, by position
     first    the position of the first record; next: the position after the step
@@ -36,6 +37,8 @@ class Step:
 
     partition: str
     batch: Batch
+    block: Block
+    records: NDArray[np.int64]
     ends: NDArray[np.int64]
     refused: tuple[Refusal, ...]
     first: int
@@ -45,14 +48,19 @@ class Step:
         """The first ``rows`` rows (at least one) and the refused records before their end."""
         end = int(self.ends[rows - 1])
         refused = tuple(r for r in self.refused if r.position < end)
-        return Step(self.partition, self.batch.rows(0, rows), self.ends[:rows], refused, self.first, end)
+        batch = self.batch.rows(0, rows)
+        return replace(
+            self, batch=batch, records=self.records[:rows], ends=self.ends[:rows], refused=refused, next=end
+        )
 
     def rest(self, rows: int) -> Step:
         """What :meth:`cut` leaves."""
         end = int(self.ends[rows - 1])
         refused = tuple(r for r in self.refused if r.position >= end)
         batch = self.batch.rows(rows, len(self.batch))
-        return Step(self.partition, batch, self.ends[rows:], refused, end, self.next)
+        return replace(
+            self, batch=batch, records=self.records[rows:], ends=self.ends[rows:], refused=refused, first=end
+        )
 
 
 def steps_of(codec: Codec, block: Block) -> Iterator[Step]:
@@ -66,11 +74,12 @@ def steps_of(codec: Codec, block: Block) -> Iterator[Step]:
         refused = [r for r in refused if not last and r.position >= end]
         together = sorted((*part.refused, *own), key=lambda r: r.position)
         ends = block.positions[part.records]
-        yield Step(block.partition, part.batch, ends, tuple(together), first, end)
+        yield Step(block.partition, part.batch, block, part.records, ends, tuple(together), first, end)
         first = end
     if not len(block):
         empty = Batch([0], np.empty(0, np.uint32), n_slots=1 << codec.bits, labels=[])
-        yield Step(block.partition, empty, np.empty(0, np.int64), tuple(refused), block.first, block.next)
+        none = np.empty(0, np.int64)
+        yield Step(block.partition, empty, block, none, none, tuple(refused), block.first, block.next)
 
 
 class Pipeline:

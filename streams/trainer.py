@@ -22,6 +22,8 @@ from streams.cadence import Cadence, Timer
 from streams.checkpoint import Totals
 from streams.codecs.base import Codec
 from streams.model_directory import ModelDirectory
+from streams.name_collector import NameCollector
+from streams.name_store import DEFAULT_LIMIT, NameStore
 from streams.pipeline import Pipeline, Step
 from streams.rejects import RejectFile, RejectSink
 from streams.sink import Sink
@@ -40,6 +42,7 @@ class TrainOptions:
     stop     set it from a signal handler to end after a clean checkpoint
     report   called about once a second with the :class:`Trainer`
     rejects  where refused events go instead of into the model; closed with the trainer
+    names    how many names of learned features to keep beside the model; 0: none
     clock    seconds that only grow; wall: seconds since 1970, for the time of publication
     """
 
@@ -49,6 +52,7 @@ class TrainOptions:
     stop: threading.Event = field(default_factory=threading.Event)
     report: Callable[[Trainer], None] = lambda trainer: None
     rejects: Sink | None = None
+    names: int = DEFAULT_LIMIT
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
 
@@ -62,6 +66,7 @@ class Trainer:
         self._lock = model.lock()
         try:
             self.learner, self.metrics, self.totals = load_newest(model)
+            self._names = self._collector()
             sink = self.options.rejects
             self._rejects: RejectFile | RejectSink = (
                 RejectFile(model.rejects_path, self.totals.rejects)
@@ -80,6 +85,7 @@ class Trainer:
         self.nonzero_weights = 0
         self.saved = self.totals
         self.source: Source | None = None
+        self._codec: Codec | None = None
         self._pass = 1
         self._anchored = False  # a position without events came that must not be looked up again
         now = self.options.clock()
@@ -109,10 +115,23 @@ class Trainer:
             if (name.endswith(suffix) if suffix else others not in name)
         }
 
+    def _collector(self) -> NameCollector | None:
+        if not self.options.names:
+            return None
+        settings = self.model.settings
+        return NameCollector(
+            self.learner,
+            NameStore(self.learner.n_slots, self.options.names),
+            self.model.names_path,
+            (settings.schema, settings.bits),
+            self.model.warn,
+            self.options.clock,
+        )
+
     def learn_from(self, source: Source, codec: Codec, number: int = 1) -> bool:
         """Learn all of one pass over the source; False where it was stopped or reached the limit."""
         self._pass = number
-        self.source = source
+        self.source, self._codec = source, codec
         with Pipeline(source, codec) as pipeline:
             for step in pipeline.steps():
                 if step is not None:
@@ -127,6 +146,8 @@ class Trainer:
         if self.totals != self.saved or not self.model.checkpoints():
             self._save(source)
         self.publish()
+        if self._names is not None:
+            self._names.finish()
 
     def _rows_left(self) -> int:
         return (1 << 62) if self.options.limit is None else self.options.limit - self.rows
@@ -160,6 +181,8 @@ class Trainer:
                 if self.run_metrics is not self.metrics:
                     self.run_metrics.update(margins, batch.labels, batch.importance)
             self.rows += len(batch)
+            if self._names is not None and self._codec is not None:
+                self._names.see(step, self._codec)
         if step.refused:
             self.first_reason = self.first_reason or step.refused[0].reason
         refused = self._rejects.add(step.refused)
@@ -196,6 +219,8 @@ class Trainer:
         self._anchored = False
         self._checkpoint_timer.restart(self.options.clock(), self.totals.rows)
         self.model.prune()
+        if self._names is not None:
+            self._names.save_if_due()
         if source is not None:
             source.acknowledge(self.source_positions())
 
@@ -219,6 +244,8 @@ class Trainer:
             raise ModelError(_cannot_write(self.model, "snapshot", error)) from error
         self._publish_timer.restart(self.options.clock(), self.totals.rows)
         self.model.prune()
+        if self._names is not None:
+            self._names.save_if_due()
 
     def provenance(self) -> dict[str, Any]:
         """What a snapshot says of itself."""

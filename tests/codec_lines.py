@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ftrl_engine import Schema
+from ftrl_engine.naming import Feature
 from streams.codecs.base import Codec, open_codec
 from tests.blocks import make_block
 from tests.oracles import encoding
@@ -100,11 +101,26 @@ def rows_of(codec: Codec, records: Sequence[bytes], **how: Any) -> list[Row | No
             assert refusal.event == records[record][: 64 << 10]
         assert sorted([*part.records.tolist(), *refused]) == list(range(first, part.stop))
         for row, record in enumerate(part.records.tolist()):
-            rows[record] = _row(part.batch, row)
+            rows[record] = found = _row(part.batch, row)
+            check_names(codec.features(block, record), found.features)
         seen += [*part.records.tolist(), *refused]
         first = part.stop
     assert len(seen) == len(records)
     return rows
+
+
+def check_names(named: Sequence[Feature], features: Sequence[tuple[int, float]]) -> None:
+    """Named features must have the slots of the compiled ones, and add up to their values."""
+    sums: dict[int, float] = {}
+    sizes: dict[int, float] = {}
+    for feature in named:
+        sums[feature.slot] = sums.get(feature.slot, 0.0) + feature.value
+        sizes[feature.slot] = sizes.get(feature.slot, 0.0) + abs(feature.value)
+        assert feature.name
+        assert feature.fields
+    assert sorted(sums) == sorted(slot for slot, _ in features)
+    for slot, value in features:
+        assert abs(sums[slot] - value) <= 1e-9 * sizes[slot], (slot, sums[slot], value)
 
 
 def _row(batch: Any, row: int) -> Row:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -125,7 +127,34 @@ def test_inspect_shows_the_largest_weights(model: Path) -> None:
     assert len(weights) == 3
     assert weights == sorted(weights, reverse=True)
     assert facts["rows"] == 20_000
-    assert b"largest weights" in ftrl("inspect", "--model", model).stdout
+    shown = ftrl("inspect", "--model", model).stdout.decode()
+    assert "largest weights above 0" in shown
+    assert "largest weights below 0" in shown
+    for sign, way in (("positive", 1), ("negative", -1)):
+        entries = facts[f"largest_{sign}"]
+        assert 0 < len(entries) <= 10
+        assert [way * entry["weight"] for entry in entries] == sorted(
+            (way * entry["weight"] for entry in entries), reverse=True
+        )
+        assert all(way * entry["weight"] > 0 for entry in entries)
+    named = [entry for entry in facts["largest_weights"] if entry["names"]]
+    assert named, "a run of a few seconds names its largest weights"
+    assert facts["named_weights"] >= len(named)
+    assert named[0]["names"][0].split("=")[0] in shown
+
+
+def test_inspect_without_names_shows_slots(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "m")
+    names = tmp_path / "m" / "names.safetensors"
+    names.write_bytes(names.read_bytes()[:-3])
+    done = ftrl("inspect", "--model", tmp_path / "m")
+    assert b"names.safetensors" in done.stderr
+    assert b"shown by their slots" in done.stderr
+    assert re.search(rb"slot \d+ .*[+-]\d\.\d{4}", done.stdout)
+    names.unlink()
+    done = ftrl("inspect", "--model", tmp_path / "m")
+    assert done.stderr == b""
+    assert ftrl_json("inspect", "--model", tmp_path / "m")["largest_weights"][0]["names"] == []
 
 
 def test_standard_input(clicks: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_another_number_of_slots_is_refused() -> None:
 def test_equal_models_give_equal_files(tmp_path: Path) -> None:
     one, other = some(), some()
     backwards = dict(reversed(PROVENANCE.items()))
-    other = Snapshot(other.slots, other.weights, other.intercept, BITS, SCHEMA, backwards)
+    other = replace(other, provenance=backwards)
     one.save(tmp_path / "one")
     other.save(tmp_path / "other")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()

@@ -123,6 +123,26 @@ class Learner(ABC):
             values.append(part[slots])
         return np.concatenate(found), np.concatenate(values)
 
+    def weights_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """float64[len(slots)], the weights of some slots."""
+        weights = np.empty(len(slots))
+        self._weights(self.state[slots], weights)
+        return weights
+
+    def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64] | None:
+        """float64[len(slots)], n: the sum of the squared gradients of some slots; None: it keeps none."""
+        return None
+
+    @classmethod
+    def rates(cls, counts: NDArray[Any], settings: Mapping[str, Any]) -> NDArray[np.float64] | None:
+        """How far a weight with the count n moves at most for a gradient of 1; None: n does not tell.
+
+        So an event that gives each feature i the gradient g_i moves its own margin by at most
+        sum rate_i |g_i| |x_i| (McMahan et al. 2013, section 7, where it is called the uncertainty).
+        ``settings`` are those of the learner that counted.
+        """
+        return None
+
     @property
     @abstractmethod
     def intercept(self) -> float:

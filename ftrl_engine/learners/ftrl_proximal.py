@@ -8,7 +8,8 @@ with l1 = 0 and, to be exact, beta = l2 = 0. A row without features does not cou
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,17 @@ class FtrlProximal(Learner):
         all_weights(
             state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2, weights
         )
+
+    def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
+        counts: NDArray[np.float64] = self.state[slots, 1]
+        return counts
+
+    @classmethod
+    def rates(cls, counts: NDArray[Any], settings: Mapping[str, Any]) -> NDArray[np.float64]:
+        """1 / ((beta + sqrt n)/alpha + l2); n only grows, so this is the rate of the next event at most."""
+        alpha, beta, l2 = (float(settings[name]) for name in ("alpha", "beta", "l2"))
+        rates: NDArray[np.float64] = 1.0 / np.maximum((beta + np.sqrt(counts)) / alpha + l2, LEAST_SCALE)
+        return rates
 
 
 @inlined

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError
+from ftrl_engine.naming import Feature, FeatureNamer
 from ftrl_engine.plan import make_plan
 from ftrl_engine.rows import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, make_sink, reset
 from ftrl_engine.schema import Schema
@@ -56,6 +57,7 @@ class Codec(ABC):
         self.need_label = need_label
         self.plan = make_plan(schema, bits)
         self._sink: Sink | None = None
+        self.namer = FeatureNamer(schema, bits)
 
     def encode(self, block: Block) -> Iterator[Encoded]:
         """All records of ``block``, in order, in parts of at most MAX_BATCH_ROWS."""
@@ -107,6 +109,13 @@ class Codec(ABC):
         """Write records ``first <= i < last`` to the sink; returns the first one not written.
 
         ``check`` says that some record holds a NUL or a byte above 127 and must be looked at.
+        """
+
+    @abstractmethod
+    def features(self, block: Block, record: int) -> list[Feature]:
+        """The features of a record that :meth:`encode` accepts, by name; slow, for a person to read.
+
+        It may be called from another thread than the one that encodes.
         """
 
 

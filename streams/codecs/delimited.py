@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from typing import ClassVar, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.hashing import salt
 from ftrl_engine.jit import at, byte_mask, inlined, kernel, put_at, trailing_zeros
+from ftrl_engine.naming import Feature
 from ftrl_engine.plan import UNKNOWN, Plan, planned_fields
 from ftrl_engine.rows import (
     BAD_QUOTES,
@@ -18,6 +20,7 @@ from ftrl_engine.rows import (
     NUL_BYTE,
     OK,
     REASONS,
+    TEXT,
     WRONG_COLUMNS,
     Sink,
     add_counted_text,
@@ -133,6 +136,31 @@ class DelimitedCodec(Codec):
         if found == len(self._columns) or reason in (BAD_UTF8, NUL_BYTE, BAD_QUOTES):
             return REASONS[reason]
         return f"{REASONS[WRONG_COLUMNS]}: expected {len(self._columns)}, found {found}"
+
+    def features(self, block: Block, record: int) -> list[Feature]:
+        # The columns of the block, which may be an earlier one than that at hand.
+        columns = list(self.schema.columns)
+        if block.header is not None:
+            columns = read_header(block.header, self.separator, block.partition)
+        texts = self._split(block.record(record).decode())
+        if len(texts) < len(columns):
+            columns.remove(next(name for name in self._label_names() if name in columns))
+        return self.namer.of_values((name, TEXT, text) for name, text in zip(columns, texts, strict=True))
+
+    def _split(self, line: str) -> list[str]:
+        """The columns of a record that is accepted."""
+        quote = chr(self.quote)
+        if self.quote == NO_QUOTE or quote not in line:
+            return line.split(self.separator)
+        column = re.compile(f"{quote}((?:[^{quote}]|{quote}{quote})*){quote}|([^{self.separator}]*)")
+        texts, at = [], 0
+        while at <= len(line):
+            found = column.match(line, at)
+            assert found is not None, "the second form takes anything"
+            quoted, plain = found.groups()
+            texts.append(plain if quoted is None else quoted.replace(2 * quote, quote))
+            at = found.end() + 1
+        return texts
 
 
 def _unquoted(line: bytes, quote: int) -> bytes:

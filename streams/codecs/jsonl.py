@@ -26,6 +26,7 @@ from ftrl_engine.json_keys import (
     make_keys,
     start_object,
 )
+from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, scan_number, short_whole
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
 from ftrl_engine.rows import (
@@ -100,6 +101,9 @@ class JsonlCodec(Codec):
         if reason != BAD_SYNTAX:
             return REASONS[reason]
         return f"not a JSON event: {self._why[record]}"
+
+    def features(self, block: Block, record: int) -> list[Feature]:
+        return self.namer.of_event(self._decode(block.record(record)))
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:

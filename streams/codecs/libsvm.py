@@ -8,12 +8,14 @@ word is the label unless it holds a colon. ``#`` starts a comment wherever it st
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import salt, xxh64
 from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import parse_number
 from ftrl_engine.plan import SKIP, Plan, find_field
 from ftrl_engine.rows import (
@@ -47,6 +49,7 @@ _SPACE, _HASH, _COLON = 32, 35, 58
 _Q, _I, _D = 113, 105, 100
 _SALT = np.uint64(salt(""))
 _HASHES = np.uint64(_HASH * 0x0101010101010101)
+_WORD = re.compile("[^\x01-\x20]+")
 
 
 class LibsvmCodec(Codec):
@@ -61,6 +64,17 @@ class LibsvmCodec(Codec):
 
     def describe(self, block: Block, record: int, reason: int) -> str:
         return _REASONS[reason]
+
+    def features(self, block: Block, record: int) -> list[Feature]:
+        words = _WORD.findall(block.record(record).decode().partition("#")[0])
+        if words and ":" not in words[0]:
+            del words[0]  # the label
+        pairs = [word.partition(":") for word in words]
+        return self.namer.of_tokens(
+            ("", index, float(value) if colon else 1.0)
+            for index, colon, value in pairs
+            if not (colon and index == "qid")
+        )
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> LibsvmCodec:

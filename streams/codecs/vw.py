@@ -10,12 +10,15 @@ touches the first bar is a tag, not a label: ``1 |a x`` has a label, ``1|a x`` h
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64
 from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import parse_number
 from ftrl_engine.plan import SKIP, Plan, find_field
 from ftrl_engine.rows import (
@@ -55,6 +58,7 @@ _REASONS = REASONS | {
 _SPACE, _BAR, _COLON, _APOSTROPHE = 32, 124, 58, 39
 _BARS = np.uint64(_BAR * 0x0101010101010101)
 _SALT_OF_NAMES = np.uint64(0)
+_WHITE_SPACE = re.compile("[\x01-\x20]")
 
 
 class VwCodec(Codec):
@@ -69,6 +73,20 @@ class VwCodec(Codec):
 
     def describe(self, block: Block, record: int, reason: int) -> str:
         return _REASONS[reason]
+
+    def features(self, block: Block, record: int) -> list[Feature]:
+        return self.namer.of_tokens(_tokens(block.record(record).decode()))
+
+
+def _tokens(line: str) -> Iterator[tuple[str, str, float]]:
+    """(namespace, feature, value) of every feature of a line."""
+    for namespace in line.split("|")[1:]:
+        head, *words = _WHITE_SPACE.split(namespace)
+        name, colon, number = head.partition(":")
+        scale = float(number) if colon else 1.0
+        for word in filter(None, words):
+            feature, colon, number = word.partition(":")
+            yield name, feature, (float(number) if colon else 1.0) * scale
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> VwCodec:

@@ -1,0 +1,248 @@
+"""The features of one event by name, in plain Python: what was hashed, for a person to read.
+
+A name says where a feature comes from:
+
+    user=u7                       a token
+    age in [18, 30.25)            a bin
+    price in [14.094, 16.919)     a bucket of ``log_bucket``; price~2 one of its whole numbers
+    price, income~log1p           a number that is its feature's value
+    user*item=u7*i3               a cross
+    user is missing               the absence of a value
+
+The rules are those of :mod:`ftrl_engine.rows`, so a feature has the slot and the value that the
+compiled encoders give it. An event that they refuse has no features; what is returned for one
+means nothing, or DataError is raised.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import product
+from typing import Any, NamedTuple
+
+import xxhash
+
+from ftrl_engine.errors import DataError
+from ftrl_engine.events import Value, flatten
+from ftrl_engine.hashing import check_bits
+from ftrl_engine.plan import AUTO, LABEL, NUMBER, SKIP, TOKENS, UNKNOWN, WEIGHT, cross_name, planned_fields
+from ftrl_engine.rows import DECIMAL_FORM, MAX_ROW_FEATURES, TEXT
+from ftrl_engine.schema import Field, Schema
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# A point or a signed exponent; 12e7 is rather an identifier.
+_DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE][+-]))([eE][+-]?\d+)?", re.ASCII)
+_KNOWN_BUCKETS = 4096
+# That of the largest float64, whose interval ends beyond it.
+_LAST_BUCKET = 3 + math.floor(math.log(sys.float_info.max) ** 2)
+
+
+class Feature(NamedTuple):
+    """One feature of an event: its name, the fields it comes from, its slot and its value."""
+
+    name: str
+    fields: tuple[str, ...]
+    slot: int
+    value: float
+
+
+class TooManyFeaturesError(DataError):
+    """More features than the caller wants to hear of."""
+
+
+class Cell(NamedTuple):
+    """A value of a field; ``part`` stands for it in the name of a cross."""
+
+    field: str
+    name: str
+    part: str
+    hash: int
+    value: float
+
+
+class FeatureNamer:
+    """Lists the features of events by one schema at 2**bits slots."""
+
+    def __init__(self, schema: Schema, bits: int) -> None:
+        self.schema = schema
+        self._shift = 64 - check_bits(bits)
+        self._fields = {
+            field.name: (field, kind, _salt(field.name)) for field, kind in planned_fields(schema)
+        }
+        self._others = AUTO if schema.others == "auto" else SKIP
+        self._missing = [field.name for field in schema.fields if field.missing == "feature"]
+
+    def of_event(self, event: Mapping[str, Any]) -> list[Feature]:
+        """The features of a mapping, as :class:`ftrl_engine.hasher.FeatureHasher` takes it."""
+        return self.of_values(flatten(event, self._skips))
+
+    def of_values(self, values: Iterable[Value]) -> list[Feature]:
+        """The features of (field, form, text), as :func:`ftrl_engine.events.flatten` gives them."""
+        return self.features(self.cells(values))
+
+    def of_tokens(self, tokens: Iterable[tuple[str, str, float]]) -> list[Feature]:
+        """The features of (field, token, value): formats whose tokens have values of their own."""
+        return self.features(
+            [
+                _token(field, salt, text, x)
+                for field, text, x in tokens
+                for _, kind, salt in [self._about(field)]
+                if kind != SKIP
+            ]
+        )
+
+    def cells(self, values: Iterable[Value], limit: int = MAX_ROW_FEATURES) -> list[Cell]:
+        """What the values stand for, before crosses; TooManyFeaturesError where it is more than ``limit``."""
+        found: list[Cell] = []
+        for value in values:
+            found += self._cells(*value)
+            if len(found) > limit:
+                raise TooManyFeaturesError(f"more than {limit} features")
+        return found
+
+    def features(self, cells: Sequence[Cell], limit: int = MAX_ROW_FEATURES) -> list[Feature]:
+        """The features of an event with these cells: with crosses and missing values, repeats added up.
+
+        TooManyFeaturesError where they are more than ``limit``, repeats counted.
+        """
+        found: dict[int, Feature] = {}
+        for number, (cell, fields) in enumerate(self._all(cells)):
+            if number == limit:
+                raise TooManyFeaturesError(f"more than {limit} features")
+            known = found.get(cell.hash)
+            if known is not None:
+                found[cell.hash] = known._replace(value=known.value + cell.value)
+            elif cell.value != 0.0:
+                found[cell.hash] = Feature(cell.name, fields, cell.hash >> self._shift, cell.value)
+        return list(found.values())
+
+    def _all(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, tuple[str, ...]]]:
+        """Every cell of an event, and the fields it comes from."""
+        for cell in cells:
+            yield cell, (cell.field,)
+        for cross in self.schema.crosses:
+            for cell in _combinations(cross, cells):
+                yield cell, cross
+        given = {cell.field for cell in cells} if self._missing else set()
+        for name in self._missing:
+            if name not in given:
+                yield Cell(name, f"{name} is missing", "", _hash(b"", _salt(name)), 1.0), (name,)
+
+    def _about(self, field: str) -> tuple[Field, int, int]:
+        """The field, its kind and its salt."""
+        return self._fields.get(field) or (Field(field), self._others, _salt(field))
+
+    def _skips(self, field: str, whole: bool) -> bool:
+        known = self._fields.get(field)
+        return (known[1] if known else UNKNOWN if whole else self._others) == SKIP
+
+    def _cells(self, field: str, form: int, text: str) -> Iterable[Cell]:
+        about, kind, salt = self._about(field)
+        if text == "" or kind in (SKIP, LABEL, WEIGHT):
+            return ()
+        if kind == AUTO:
+            decimal = form == DECIMAL_FORM or (form == TEXT and _DECIMAL.fullmatch(text) is not None)
+            kind = NUMBER if decimal else AUTO
+        if kind == NUMBER:
+            return (_number_cell(about, salt, _number(field, text)),)
+        if kind == TOKENS and form == TEXT:
+            return (_token(field, salt, part) for part in text.split(about.separator) if part)
+        return (_token(field, salt, text),)
+
+
+def _hash(data: bytes, seed: int) -> int:
+    return xxhash.xxh64_intdigest(data, seed)
+
+
+def _salt(field: str) -> int:
+    return _hash(_encoded(field, field), 0)
+
+
+def _encoded(field: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"field {field!r}: {text!r} holds half of a surrogate pair") from error
+
+
+def _word(number: int) -> bytes:
+    """Eight little-endian bytes, two's complement."""
+    return (number & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
+
+
+def _token(field: str, salt: int, text: str, value: float = 1.0) -> Cell:
+    name = f"{field}={text}" if field else text
+    return Cell(field, name, text, _hash(_encoded(field, text), salt), value)
+
+
+def _number(field: str, text: str) -> float:
+    """The finite number that ``text`` is; DataError where it is none."""
+    x = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(x):
+        raise DataError(f"field {field!r} must be a finite number, got {text[:80]!r}")
+    return x
+
+
+def _number_cell(about: Field, salt: int, x: float) -> Cell:
+    name = about.name
+    transform = about.transform if about.kind == "number" else "log_bucket"
+    if transform == "log_bucket":
+        bucket, part = _log_bucket(x)
+        # Whole numbers have buckets of their own, and no interval.
+        shown = f"{name} in {part}" if part[-1] in ")]" else f"{name}~{part}"
+        return Cell(name, shown, part, _hash(_word(bucket), salt), 1.0)
+    if transform == "bins":
+        bucket = bisect_right(about.edges, x)
+        edges = (-math.inf, *about.edges, math.inf)
+        part = f"{'[' if bucket else '('}{edges[bucket]:g}, {edges[bucket + 1]:g})"
+        return Cell(name, f"{name} in {part}", part, _hash(_word(bucket), salt), 1.0)
+    h = _hash(_word(0), salt)
+    if transform == "log1p":
+        return Cell(name, f"{name}~log1p", "log1p", h, math.copysign(math.log1p(abs(x)), x))
+    return Cell(name, name, "number", h, x)
+
+
+def _log_bucket(x: float) -> tuple[int, str]:
+    """The bucket of :func:`ftrl_engine.numbers.log_bucket`, and the numbers in it as text."""
+    size = abs(x)
+    if size <= 2.0 and size == math.floor(size):
+        return (int(size) if x >= 0 else -int(size) - 1_000_000), f"{int(x)}"
+    if size > 2.0:
+        root = math.log(size)
+        bucket = 3 + math.floor(root * root)
+    else:
+        bucket = -10 + math.floor(2.0 * math.log2(size))
+    if x >= 0:
+        return bucket, _interval(bucket, False)
+    return (-bucket - 1_000_000 if size > 2.0 else bucket - 4096), _interval(bucket, True)
+
+
+@lru_cache(_KNOWN_BUCKETS)
+def _interval(bucket: int, negative: bool) -> str:
+    """The interval of a bucket of sizes: 3 and up are floor(ln(size)^2), others floor(2 log2(size))."""
+    if bucket >= 3:
+        low, high = max(2.0, math.exp(math.sqrt(bucket - 3))), math.inf
+        if bucket < _LAST_BUCKET:
+            high = math.exp(math.sqrt(bucket - 2))
+    else:
+        low, high = 2.0 ** ((bucket + 10) / 2), 2.0 ** ((bucket + 11) / 2)
+    return f"(-{high:.5g}, -{low:.5g}]" if negative else f"[{low:.5g}, {high:.5g})"
+
+
+def _combinations(cross: tuple[str, ...], cells: Sequence[Cell]) -> Iterator[Cell]:
+    """Every combination of the cells of the cross's fields, the last field's changing fastest."""
+    members = [[cell for cell in cells if cell.field == name] for name in cross]
+    joined = cross_name(cross)
+    salt = _salt(joined)
+    for combination in product(*members):
+        h, value = salt, 1.0
+        for cell in combination:
+            h = _hash(_word(cell.hash), h)
+            value *= cell.value
+        name = f"{joined}={'*'.join(cell.part for cell in combination)}"
+        yield Cell("", name, "", h, value)

@@ -1,0 +1,101 @@
+"""GET /openapi.json: every route of the application, its requests, answers and errors (OpenAPI 3.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ftrl_engine import __version__
+from ftrl_engine.plan import AUTO, NUMBER, TOKEN, TOKENS, planned_fields
+from ftrl_engine.schema import Schema
+from serving.http import Receive, Response, Scope
+from serving.operations import ERROR, VALUES, operation
+from serving.routes import Route
+from serving.service import Service
+from serving.store import Served
+
+_PART = re.compile(r"\{(\w+)\}")
+_NUMERAL = r"^([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?)?$"
+# A number may come as text, and a missing one as an empty list.
+_NUMBER = {
+    "anyOf": [
+        {"type": ["number", "null"]},
+        {"type": "string", "pattern": _NUMERAL},
+        {"type": "array", "items": {"type": "null"}},
+    ]
+}
+_ANYTHING = {"anyOf": [*VALUES["anyOf"], {"$ref": "#/components/schemas/Object"}]}
+_OBJECT = {"type": "object", "additionalProperties": _ANYTHING}
+
+
+def document(routes: Iterable[Route], name: str, served: Served | None) -> dict[str, Any]:
+    """The OpenAPI document of the routes.
+
+    name    of the model, for the paths that hold one
+    served  the model, whose schema says what its fields hold; None where there is none yet
+    """
+    schema = None if served is None else served.snapshot.schema
+    versions = [] if served is None else [served.version, str(served.snapshot.rows)]
+    values = {"name": [name], "version": versions}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        entry = paths.setdefault(route.path, {})
+        entry[route.method.lower()] = {"operationId": _identity(route), **route.operation}
+        parts = _PART.findall(route.path)
+        if parts:
+            entry["parameters"] = [_parameter(part, values[part]) for part in parts]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ftrl-engine",
+            "version": __version__,
+            "description": "Scores of a sparse linear model that goes on learning. Values of a field mean "
+            "what they meant when the model learned them; unknown fields are ignored and counted.",
+        },
+        "paths": paths,
+        "components": {"schemas": {"Error": ERROR, "Fields": _fields(schema), "Object": _OBJECT}},
+    }
+
+
+def routes(service: Service, others: Iterable[Route]) -> list[Route]:
+    """The route that describes ``others`` and itself."""
+    known = list(others)
+
+    async def describe(scope: Scope, receive: Receive) -> Response:
+        return Response.json(document(known, service.name, service.store.current))
+
+    answer = {"type": "object", "required": ["openapi", "info", "paths"]}
+    known.append(Route("GET", "/openapi.json", describe, operation("This document", answer)))
+    return known[-1:]
+
+
+def _identity(route: Route) -> str:
+    """A name of its own for each route: "post_v2_models_name_infer"."""
+    return "_".join([route.method.lower(), *re.findall(r"\w+", route.path)])
+
+
+def _parameter(part: str, values: list[str]) -> Mapping[str, Any]:
+    what = {"name": "The model: the name of its directory", "version": "What is served, or its rows"}
+    schema = {"type": "string", "minLength": 1} | ({"enum": values} if values else {})
+    return {"name": part, "in": "path", "required": True, "description": what[part], "schema": schema}
+
+
+def _fields(schema: Schema | None) -> dict[str, Any]:
+    """What an event may hold: anything under names that the schema does not know."""
+    properties: dict[str, Any] = {}
+    named = set() if schema is None else {field.name for field in schema.fields}
+    for field, kind in () if schema is None else planned_fields(schema):
+        if kind == NUMBER:
+            properties[field.name] = _NUMBER
+        elif kind in (TOKEN, TOKENS):
+            properties[field.name] = VALUES
+        elif kind == AUTO and field.name in named:
+            properties[field.name] = _ANYTHING
+    return {
+        "type": "object",
+        "description": "The fields of an event: text, numbers, truth values, and lists of them. Objects "
+        "are flattened with dots. null, an empty text and an empty list are missing values.",
+        "properties": properties,
+        "additionalProperties": _ANYTHING,
+    }

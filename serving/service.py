@@ -1,0 +1,84 @@
+"""Service: what the routes of one application share, and the one way to a score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from ftrl_engine.errors import DataError
+from serving.http import BodyReader, HttpError, Receive, Scope
+from serving.metrics import Metrics
+from serving.request_values import TooLargeError
+from serving.scorer import Scored
+from serving.store import Served, SnapshotStore
+
+_RETRY = {"retry-after": "1"}
+
+
+class ModelFacts(msgspec.Struct):
+    """Which model has given an answer."""
+
+    version: str
+    rows: int
+    age_seconds: float
+
+
+class Service:
+    """The model that is served, the reader of bodies, the clocks and the counts.
+
+    metrics  is set by the application, which knows all routes
+    """
+
+    metrics: Metrics
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        bodies: BodyReader,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.store = store
+        self.clock, self.timer = clock, timer
+        self.max_body = bodies.max_body
+        self._bodies = bodies
+
+    @property
+    def name(self) -> str:
+        """The model's name in the protocols that have one: that of its directory."""
+        return self.store.model.resolve().name
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of a request, within the limits."""
+        return await self._bodies.read(scope, receive)
+
+    def served(self) -> Served:
+        """The model at hand; HttpError 503 where there is none."""
+        served = self.store.current
+        if served is None:
+            waiting = "nothing is published yet; let `ftrl learn` run first"
+            why = self.store.error or (waiting if self.store.looked else "the first snapshot is being loaded")
+            raise HttpError(503, f"no model in {self.store.model}: {why}", _RETRY)
+        return served
+
+    def facts(self, served: Served) -> ModelFacts:
+        """What an answer says of the model."""
+        return ModelFacts(served.version, served.snapshot.rows, round(served.age(self.clock()), 3))
+
+    def score(self, served: Served, body: bytes, rows: str = "candidates") -> Scored:
+        """The scores of a request as POST /score takes it; HttpError says what is wrong with it.
+
+        ``rows`` is what the client calls its candidates.
+        """
+        try:
+            return served.scorer.score(body)
+        except DataError as error:
+            status = 413 if isinstance(error, TooLargeError) else 400
+            raise HttpError(status, str(error).replace("candidates", rows)) from error
+
+    def count(self, scored: Scored, started: float) -> None:
+        """Count an answered request for scores that was whole when the timer stood at ``started``."""
+        self.metrics.count_scores(scored)
+        self.metrics.count_seconds(self.timer() - started)
