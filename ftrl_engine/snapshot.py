@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,9 @@ from ftrl_engine.jit import kernel
 from ftrl_engine.learners.base import Learner
 from ftrl_engine.losses import sigmoid
 from ftrl_engine.schema import Schema
+from ftrl_engine.weight_table import WeightTable, make_table, score_rows
 
 KIND = "snapshot"
-# No slot has this number, so it marks a free cell.
-_FREE = np.uint32(0xFFFFFFFF)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +42,10 @@ class Snapshot:
     schema: Schema
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        size = 16
-        while size < 2 * len(self.slots):
-            size *= 2
-        keys = np.full(size, _FREE, dtype=np.uint32)
-        values = np.zeros(size, dtype=np.float32)
-        fill_table(self.slots, self.weights, keys, values)
-        object.__setattr__(self, "_table", (keys, values))
+    @cached_property
+    def table(self) -> WeightTable:
+        """The weights as scoring looks them up; built when it is first asked for."""
+        return make_table(self.slots, self.weights)
 
     @classmethod
     def of(cls, learner: Learner, bits: int, schema: Schema, provenance: Mapping[str, Any]) -> Snapshot:
@@ -71,9 +67,8 @@ class Snapshot:
         if batch.n_slots != 1 << self.bits:
             raise DataError(f"the batch has {batch.n_slots} slots, this snapshot 2**{self.bits}")
         margins = np.empty(len(batch))
-        keys, values = self._table  # type: ignore[attr-defined]
         score_rows(
-            batch.indptr, batch.slots, batch.raw_values, batch.valued, keys, values, self.intercept, margins
+            batch.indptr, batch.slots, batch.raw_values, batch.valued, *self.table, self.intercept, margins
         )
         return margins
 
@@ -83,9 +78,9 @@ class Snapshot:
         probabilities_of(margins)
         return margins
 
-    def save(self, path: Path) -> int:
-        """Write one atomic, verified file; returns its size in bytes."""
-        metadata = {
+    def parts(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+        """(arrays, texts): everything a file holds, and what :meth:`from_parts` takes."""
+        texts = {
             "bits": str(self.bits),
             "schema": json.dumps(self.schema.to_dict()),
             "provenance": json.dumps(dict(self.provenance), sort_keys=True),
@@ -95,23 +90,32 @@ class Snapshot:
             "weights": self.weights,
             "intercept": np.array([self.intercept]),
         }
-        return container.write(path, KIND, arrays, metadata)
+        return arrays, texts
 
     @classmethod
-    def load(cls, path: Path | str) -> Snapshot:
+    def from_parts(cls, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> Self:
+        """The inverse of :meth:`parts`; KeyError, TypeError or ValueError where a part is wrong."""
+        bits = check_bits(int(texts["bits"]))
+        _check_arrays(arrays["slots"], arrays["weights"], arrays["intercept"], bits)
+        return cls(
+            arrays["slots"],
+            arrays["weights"],
+            float(arrays["intercept"][0]),
+            bits,
+            Schema.from_dict(json.loads(texts["schema"])),
+            json.loads(texts["provenance"]),
+        )
+
+    def save(self, path: Path) -> int:
+        """Write one atomic, verified file; returns its size in bytes."""
+        return container.write(path, KIND, *self.parts())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
         """Read and verify a file that :meth:`save` has written."""
-        arrays, metadata = container.read(Path(path), KIND)
+        arrays, texts = container.read(Path(path), KIND)
         try:
-            bits = check_bits(int(metadata["bits"]))
-            _check_arrays(arrays["slots"], arrays["weights"], arrays["intercept"], bits)
-            return cls(
-                arrays["slots"],
-                arrays["weights"],
-                float(arrays["intercept"][0]),
-                bits,
-                Schema.from_dict(json.loads(metadata["schema"])),
-                json.loads(metadata["provenance"]),
-            )
+            return cls.from_parts(arrays, texts)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not a complete snapshot: {error!r}") from error
 
@@ -125,43 +129,6 @@ def _check_arrays(slots: NDArray[Any], weights: NDArray[Any], intercept: NDArray
         raise ValueError(f"{len(slots)} slots and {len(weights)} weights")
     if len(slots) and (int(slots[-1]) >= 1 << bits or bool((slots[1:] <= slots[:-1]).any())):
         raise ValueError(f"slots do not rise or do not fit into {bits} bits")
-
-
-@kernel
-def fill_table(
-    slots: NDArray[np.uint32],
-    weights: NDArray[np.float32],
-    keys: NDArray[np.uint32],
-    values: NDArray[np.float32],
-) -> None:
-    """Build the open-addressing table (linear probing, half empty) from slot to weight."""
-    mask = len(keys) - 1
-    for i in range(len(slots)):
-        cell = np.int64(slots[i]) & mask
-        while keys[cell] != _FREE:
-            cell = (cell + 1) & mask
-        keys[cell] = slots[i]
-        values[cell] = weights[i]
-
-
-@kernel
-def score_rows(
-    indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
-    valued: NDArray[np.uint8], keys: NDArray[np.uint32], weights: NDArray[np.float32],
-    intercept: float, margins: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """The margins of the rows; a slot that is not in the table has weight 0."""
-    mask = len(keys) - 1
-    for r in range(len(indptr) - 1):
-        margin = 0.0
-        for k in range(indptr[r], indptr[r + 1]):
-            slot = slots[k]
-            cell = np.int64(slot) & mask
-            while keys[cell] != slot and keys[cell] != _FREE:
-                cell = (cell + 1) & mask
-            if keys[cell] == slot:
-                margin += np.float64(weights[cell]) * (values[k] if valued[r] else 1.0)
-        margins[r] = margin + intercept
 
 
 @kernel

@@ -12,6 +12,7 @@ from ftrl_engine.hashing import xxh64_word
 from ftrl_engine.jit import inlined
 from ftrl_engine.plan import Plan
 from ftrl_engine.rows import MAX_ROW_FEATURES
+from ftrl_engine.weight_table import find_weight
 from serving.request_arrays import (
     CONTEXT,
     CONTEXT_HEAD,
@@ -24,17 +25,11 @@ from serving.request_arrays import (
     Work,
 )
 
-_FREE = np.uint32(0xFFFFFFFF)  # marks a free cell of the snapshot's table
-
 
 @inlined
 def weight_of(weights: Weights, slot: np.uint32) -> float:
     """The slot's weight; exactly 0 where the snapshot has none."""
-    mask = len(weights.keys) - 1
-    cell = np.int64(slot) & mask
-    while weights.keys[cell] != slot and weights.keys[cell] != _FREE:
-        cell = (cell + 1) & mask
-    return np.float64(weights.values[cell]) if weights.keys[cell] == slot else 0.0
+    return find_weight(weights.keys, weights.values, slot)
 
 
 @inlined

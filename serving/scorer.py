@@ -75,8 +75,7 @@ class Scorer:
         self._scores = np.empty(max_candidates)
         self._work = make_work(self._plan, _FAST_VALUES)
         self._fixed: tuple[Parts, Parts] = (tuple(self._plan), tuple(make_sink(0, 0)))
-        keys, values = snapshot._table  # type: ignore[attr-defined]
-        self._weights: Parts = tuple(Weights(keys, values, snapshot.intercept))
+        self._weights: Parts = tuple(Weights(*snapshot.table, snapshot.intercept))
         self._fast: tuple[Parts, Parts] = (tuple(self._values), tuple(self._work))
 
     def score(self, body: bytes) -> Scored:
