@@ -17,11 +17,13 @@ from pathlib import Path
 import msgspec
 
 from ftrl_engine.errors import ConfigError, DataError
+from serving.counts import Counts
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
 from serving.request_values import TooLargeError
 from serving.scorer import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, Scorer
-from serving.store import DEFAULT_RELOAD_SECONDS, Served, SnapshotStore
+from serving.server_state import ServerState
+from serving.store import DEFAULT_RELOAD_SECONDS, ModelStore, Served, SnapshotStore
 
 Handler = Callable[[Scope, Receive], Awaitable[Response]]
 
@@ -85,15 +87,17 @@ class App:
 
     def __init__(
         self,
-        store: SnapshotStore,
+        store: ModelStore,
         bodies: BodyReader,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
+        counts: Counts | None = None,
+        state: ServerState | None = None,
     ) -> None:
         self.store = store
+        self.state = state or ServerState()
         self._bodies = bodies
         self._clock, self._timer = clock, timer
-        self._metrics = Metrics(store, clock)
         self._ready_for_requests = False
         self._encode = msgspec.json.Encoder().encode
         routes: list[tuple[str, str, Handler]] = [
@@ -104,6 +108,7 @@ class App:
             ("GET", "/metrics", self._show_metrics),
         ]
         self._routes = {path: (method, handler) for method, path, handler in routes}
+        self._metrics = Metrics(store, clock, list(self._routes), counts, self.state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -190,6 +195,8 @@ class App:
         return Response.json({"status": "ok"})
 
     async def _ready(self, scope: Scope, receive: Receive) -> Response:
+        if self.state.draining:
+            raise HttpError(503, "the server is about to end; ask another one", _RETRY)
         served = self._served()
         return Response.json(
             {
@@ -199,6 +206,7 @@ class App:
                 "age_seconds": round(served.age(self._clock()), 3),
                 "reload_error": self.store.error,
             }
+            | self.state.parts()
         )
 
     async def _model(self, scope: Scope, receive: Receive) -> Response:

@@ -1,24 +1,25 @@
 """What a server counts, and its Prometheus text.
 
-Counting is a few plain additions a request, by the one thread that answers; the families of
-metrics are put together when somebody asks for them.
+Counting is a few plain additions a request, into cells that the workers of one server share; the
+families of metrics are put together when somebody asks for them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ftrl_engine.errors import ConfigError
+from serving.counts import CELLS, Counts
+from serving.server_state import ServerState
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from serving.scorer import Scored
-    from serving.store import SnapshotStore
+    from serving.store import ModelStore
 
 # Upper bounds of the latency histogram, in seconds.
 BUCKETS = (
@@ -26,43 +27,74 @@ BUCKETS = (
 )  # fmt: skip
 INSTALL = "pip install 'ftrl-engine[serve]'"
 
+# Cells of serving.counts: of scoring; of feedback; the histogram; answers by route and status.
+SECONDS, CANDIDATES, SCORES, UNKNOWN, MISSING = range(5)
+EVENTS, DUPLICATES, LABELS, FEEDBACK_SCORES, FEEDBACK_LOSS, SCORED_EVENTS = range(8, 14)
+_LATENCIES, _REQUESTS = 16, 64
+_STATUSES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503)
+_WIDTH = 16
+# The last cell of a route is for statuses beside those above.
+_OTHER_STATUS, _OTHER_ROUTE = _WIDTH - 1, "other"
+MAX_ROUTES = (CELLS - _REQUESTS) // _WIDTH
+assert len(BUCKETS) < _REQUESTS - _LATENCIES
+assert len(_STATUSES) < _OTHER_STATUS
+
 
 class Metrics:
-    """Counts of one application, and the state of its store."""
+    """Counts of one application, and the state of its store.
 
-    def __init__(self, store: SnapshotStore, clock: Callable[[], float]) -> None:
+    routes  the paths of the application, in the same order in every worker
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        clock: Callable[[], float],
+        routes: Sequence[str],
+        counts: Counts | None = None,
+        state: ServerState | None = None,
+    ) -> None:
         try:
             from prometheus_client import CollectorRegistry
             from prometheus_client.process_collector import ProcessCollector
         except ImportError as error:
             raise ConfigError(f"serving needs {error.name}; install it with: {INSTALL}") from error
+        if len(routes) >= MAX_ROUTES:
+            raise ConfigError(f"at most {MAX_ROUTES - 1} routes can be counted, got {len(routes)}")
         self._store = store
         self._clock = clock
-        self._requests: Counter[tuple[str, int]] = Counter()
-        self._seconds = 0.0
-        self._latencies = [0] * (len(BUCKETS) + 1)
-        self._candidates = self._unknown = self._missing = 0
-        self._score_sum = 0.0
+        self._state = state or ServerState()
+        self._counts = counts or Counts()
+        self._cells = self._counts.mine
+        self._routes = (*routes, _OTHER_ROUTE)
+        self._first = {route: _REQUESTS + _WIDTH * i for i, route in enumerate(self._routes)}
+        self._offset = {status: i for i, status in enumerate(_STATUSES)}
         # A registry of its own: two applications in one process must not share counts.
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        if self._state.workers == 1:
+            # Of several processes, the one that happens to answer says nothing of the others.
+            ProcessCollector(registry=self._registry)
 
     def count_request(self, route: str, status: int) -> None:
         """One answer to a route (a path of the application, or "other")."""
-        self._requests[route, status] += 1
+        self._cells[self._first[route] + self._offset.get(status, _OTHER_STATUS)] += 1.0
 
     def count_seconds(self, seconds: float) -> None:
         """The time from a whole request to its answer, of POST /score."""
-        self._seconds += seconds
-        self._latencies[bisect_left(BUCKETS, seconds)] += 1
+        cells = self._cells
+        cells[SECONDS] += seconds
+        cells[_LATENCIES + bisect_left(BUCKETS, seconds)] += 1.0
 
     def count_scores(self, scored: Scored) -> None:
         """One answered POST /score."""
-        self._candidates += len(scored.scores)
-        self._score_sum += sum(scored.scores)
-        self._unknown += scored.unknown
-        self._missing += scored.missing
+        cells = self._cells
+        cells[CANDIDATES] += len(scored.scores)
+        cells[SCORES] += sum(scored.scores)
+        if scored.unknown:
+            cells[UNKNOWN] += scored.unknown
+        if scored.missing:
+            cells[MISSING] += scored.missing
 
     def text(self) -> tuple[bytes, str]:
         """(body, content type) of GET /metrics."""
@@ -77,25 +109,36 @@ class Metrics:
         requests = CounterMetricFamily(
             "ftrl_requests", "Answers by route and status.", labels=["route", "status"]
         )
-        for (route, status), number in sorted(self._requests.items()):
-            requests.add_metric([route, str(status)], number)
+        for route, status, number in self._answers():
+            requests.add_metric([route, status], number)
         yield requests
         latency = HistogramMetricFamily(
             "ftrl_score_seconds", "Seconds from a whole request to its answer, POST /score."
         )
         bounds = [*map(str, BUCKETS), "+Inf"]
-        latency.add_metric([], list(zip(bounds, accumulate(self._latencies), strict=True)), self._seconds)
+        total = self._counts.total
+        latencies = accumulate(self._counts.totals(_LATENCIES, len(bounds)))
+        latency.add_metric([], list(zip(bounds, latencies, strict=True)), total(SECONDS))
         yield latency
         for name, what, value in (
-            ("candidates", "Candidates scored.", self._candidates),
-            ("scores_sum", "Sum of the probabilities given.", self._score_sum),
-            ("unknown_fields", "Fields that changed no score: not in the schema, no weight.", self._unknown),
-            ("missing_fields", "Fields of the schema without a value, over all candidates.", self._missing),
+            ("candidates", "Candidates scored.", total(CANDIDATES)),
+            ("scores_sum", "Sum of the probabilities given.", total(SCORES)),
+            ("unknown_fields", "Fields that changed no score: not in the schema, no weight.", total(UNKNOWN)),
+            ("missing_fields", "Fields of the schema without a value, over all candidates.", total(MISSING)),
             ("reloads", "Snapshots taken into service.", self._store.loads),
             ("reload_failures", "Snapshots that could not be loaded.", self._store.failures),
         ):
             yield CounterMetricFamily(f"ftrl_{name}", what, value=value)
         yield from self._model()
+        yield from self._parts()
+
+    def _answers(self) -> Iterator[tuple[str, str, float]]:
+        """(route, status, number of answers) of what was answered at all."""
+        for route in sorted(self._routes):
+            numbers = self._counts.totals(self._first[route], _WIDTH)
+            for status, number in zip((*_STATUSES, *[0] * _WIDTH), numbers, strict=False):
+                if number:
+                    yield route, str(status or "other"), number
 
     def _model(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import GaugeMetricFamily
@@ -114,3 +157,16 @@ class Metrics:
             ("bytes", "Size of the served snapshot's file.", served.bytes),
         ):
             yield GaugeMetricFamily(f"ftrl_model_{name}", what, value=value)
+
+    def _parts(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+        state = self._state
+        failing = self._store.error is not None
+        yield GaugeMetricFamily(
+            "ftrl_reload_failing", "1 when the newest snapshot is not served.", value=failing
+        )
+        yield GaugeMetricFamily("ftrl_draining", "1 when the end was asked for.", value=state.draining)
+        yield GaugeMetricFamily("ftrl_workers", "Processes that answer.", value=state.workers)
+        restarts = state.worker_restarts
+        yield CounterMetricFamily("ftrl_worker_restarts", "Workers started again.", value=restarts)
