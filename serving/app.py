@@ -11,26 +11,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.errors import DataError
 from serving.counts import Counts
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
 from serving.request_values import TooLargeError
-from serving.scorer import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, Scorer
+from serving.scorer import scorer_of
 from serving.server_state import ServerState
-from serving.store import DEFAULT_RELOAD_SECONDS, ModelStore, Served, SnapshotStore
+from serving.settings import (
+    BODY_SECONDS,
+    DEFAULT_MAX_BODY,
+    DEFAULT_MAX_CANDIDATES,
+    DEFAULT_MAX_OPEN,
+    DEFAULT_RELOAD_SECONDS,
+    ServeSettings,
+)
+from serving.store import ModelStore, Served, SnapshotStore
 
 Handler = Callable[[Scope, Receive], Awaitable[Response]]
 
-# A client has this long to send its body.
-BODY_SECONDS = 10.0
-# Requests whose bodies are being read at the same time; each may hold max_body bytes.
-DEFAULT_MAX_OPEN = 1000
 _LOOK_SECONDS = 0.01
 _RETRY = {"retry-after": "1"}
 _log = logging.getLogger(__name__)
@@ -68,18 +71,16 @@ def create_app(
 
     ConfigError where a limit breaks its rule or the extra ``serve`` is not installed.
     """
-    for name, value, least, most in (
-        ("reload_seconds", reload_seconds, 0.01, 86400.0),
-        ("max_body", max_body, 2, 1 << 30),
-        ("max_candidates", max_candidates, 1, 10_000_000),
-        ("max_open", max_open, 1, 1_000_000),
-        ("body_seconds", body_seconds, 0.01, 86400.0),
-    ):
-        if not least <= value <= most:
-            raise ConfigError(f"{name} must be between {least} and {most}, got {value!r}")
-    make_scorer = partial(Scorer, max_candidates=max_candidates, max_body=max_body)
-    store = SnapshotStore(Path(model), reload_seconds, make_scorer)
-    return App(store, BodyReader(max_body, max_open, body_seconds))
+    settings = ServeSettings(
+        model=str(model),
+        reload_seconds=reload_seconds,
+        max_body=max_body,
+        max_candidates=max_candidates,
+        max_open=max_open,
+        body_seconds=body_seconds,
+    )
+    settings.check()
+    return App.of(settings, SnapshotStore(Path(model), reload_seconds, scorer_of(settings)))
 
 
 class App:
@@ -109,6 +110,18 @@ class App:
         ]
         self._routes = {path: (method, handler) for method, path, handler in routes}
         self._metrics = Metrics(store, clock, list(self._routes), counts, self.state)
+
+    @classmethod
+    def of(
+        cls,
+        settings: ServeSettings,
+        store: ModelStore,
+        counts: Counts | None = None,
+        state: ServerState | None = None,
+    ) -> App:
+        """The application with these settings."""
+        bodies = BodyReader(settings.max_body, settings.max_open, settings.body_seconds)
+        return cls(store, bodies, counts=counts, state=state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -162,11 +162,11 @@ class Metrics:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
         state = self._state
-        failing = self._store.error is not None
-        yield GaugeMetricFamily(
-            "ftrl_reload_failing", "1 when the newest snapshot is not served.", value=failing
-        )
-        yield GaugeMetricFamily("ftrl_draining", "1 when the end was asked for.", value=state.draining)
-        yield GaugeMetricFamily("ftrl_workers", "Processes that answer.", value=state.workers)
+        for name, what, value in (
+            ("reload_failing", "1 when the newest snapshot cannot be served.", self._store.error is not None),
+            ("draining", "1 when the end was asked for.", state.draining),
+            ("workers", "Processes that answer requests.", state.workers),
+        ):
+            yield GaugeMetricFamily(f"ftrl_{name}", what, value=value)
         restarts = state.worker_restarts
         yield CounterMetricFamily("ftrl_worker_restarts", "Workers started again.", value=restarts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -23,9 +25,8 @@ from serving.request_arrays import (
 from serving.request_json import KEY_CELLS, ROOM, SLOW_REQUEST, scan_request
 from serving.request_rows import MAX_REQUEST_FEATURES, NOT_FINITE, TOO_MUCH_WORK, Parts, score_request
 from serving.request_values import FieldSalts, TooLargeError, ValueList, decode_request
+from serving.settings import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, ServeSettings
 
-DEFAULT_MAX_BODY = 1 << 20
-DEFAULT_MAX_CANDIDATES = 10_000
 # Values of a request that takes the fast way.
 _FAST_VALUES = 1 << 18
 
@@ -116,6 +117,11 @@ class Scorer:
                 return SLOW_REQUEST
         self._data[: len(body)] = body
         return scan_request(len(body), *self._values, self._keys)
+
+
+def scorer_of(settings: ServeSettings) -> Callable[[Snapshot], Scorer]:
+    """Makes scorers within the limits of a server."""
+    return partial(Scorer, max_candidates=settings.max_candidates, max_body=settings.max_body)
 
 
 def scoring_plan(snapshot: Snapshot) -> Plan:

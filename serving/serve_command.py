@@ -16,7 +16,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import re
@@ -30,16 +29,13 @@ from ftrl_engine.errors import ConfigError, FtrlError
 from streams import flags
 
 if TYPE_CHECKING:
-    import uvicorn
+    from collections.abc import Callable
 
-    from serving.app import App
+    from serving.settings import ServeSettings
+    from serving.store import ModelStore
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-# Requests that are being answered when the end is asked for get this long.
-GRACE_SECONDS = 10
-IDLE_SECONDS = 75
 BACKLOG = 2048
-_STEP_SECONDS, _SILENT_STEPS = 0.02, 100
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -49,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 picks a free one (8000)")
     parser.add_argument(
         "--reload-every", default="200ms", metavar="T", help="how often to look for a newer snapshot (200ms)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that answer, sharing one copy of the model (1)",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -68,25 +71,20 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit status."""
     if not 0 <= args.port <= 65535:
         raise ConfigError(f"--port must be between 0 and 65535, got {args.port}")
+    from serving.settings import ServeSettings
     from streams.cadence import parse_duration
 
-    # What is quickly seen to be wrong is said before anything heavy is loaded.
-    reload_seconds = parse_duration(args.reload_every, "--reload-every")
-    max_body = parse_size(args.max_body, "--max-body")
-    listener = listen(args.host, args.port)
-    try:
-        from serving.app import create_app
-
-        app = create_app(
-            args.model,
-            reload_seconds=reload_seconds,
-            max_body=max_body,
-            max_candidates=args.max_candidates,
-            max_open=args.max_open,
-        )
-        return _serve(args, app, listener)
-    finally:
-        listener.close()
+    settings = ServeSettings(
+        model=str(args.model),
+        reload_seconds=parse_duration(args.reload_every, "--reload-every"),
+        max_body=parse_size(args.max_body, "--max-body"),
+        max_candidates=args.max_candidates,
+        max_open=args.max_open,
+        workers=args.workers,
+    )
+    settings.check()
+    with listen(args.host, args.port) as listener:
+        return _serve(args, settings, listener)
 
 
 def parse_size(text: str, name: str) -> int:
@@ -121,74 +119,84 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(args: argparse.Namespace, app: App, listener: socket.socket) -> int:
+def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.socket) -> int:
+    """Answer until a signal, in this process or in workers."""
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401 - only whether it is there
     except ImportError as error:
         from serving.metrics import INSTALL
 
         raise ConfigError(f"serving needs the package {error.name}; install it with: {INSTALL}") from error
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            await _first_look(args, app, self)
-            if not self.should_exit:
-                _announce(args, app, listener)
+    def slow() -> None:
+        if not args.quiet:
+            text = "loading the model (compiling, once for this version on this machine) ..."
+            print(text, file=sys.stderr, flush=True)
 
-    config = uvicorn.Config(
-        app, loop="auto", http="auto", ws="none", lifespan="on", log_config=None, log_level="error",
-        access_log=False, server_header=False, proxy_headers=False, backlog=BACKLOG,
-        timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
-    )  # fmt: skip
-    server = Server(config)
-    received: list[int] = []
+    return (_alone if settings.workers == 1 else _with_workers)(args, settings, listener, slow)
 
-    def note(number: int, frame: FrameType | None) -> None:
-        # uvicorn ends in good order, then raises the signal once more for whoever handled it before.
-        received.append(number)
 
-    app.store.start()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        server.run([listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _alone(
+    args: argparse.Namespace, settings: ServeSettings, listener: socket.socket, slow: Callable[[], None]
+) -> int:
+    from pathlib import Path
+
+    from serving.app import App
+    from serving.http_server import HttpServer
+    from serving.scorer import scorer_of
+    from serving.store import SnapshotStore
+
+    store = SnapshotStore(Path(settings.model), settings.reload_seconds, scorer_of(settings))
+    address = listener.getsockname()
+    server = HttpServer(App.of(settings, store), settings, lambda: _announce(args, store, address), slow)
+    received = server.answer(listener)
     if not server.started:
         return FAILED
     return INTERRUPTED if signal.SIGINT in received else DONE
 
 
-async def _first_look(args: argparse.Namespace, app: App, server: uvicorn.Server) -> None:
-    """Wait until a snapshot that is there is served; /healthz is answered meanwhile."""
-    import asyncio
+def _with_workers(
+    args: argparse.Namespace, settings: ServeSettings, listener: socket.socket, slow: Callable[[], None]
+) -> int:
+    import threading
 
-    for step in itertools.count():
-        if app.store.looked or server.should_exit:
-            return
-        if step == _SILENT_STEPS and not args.quiet:
-            print(
-                "loading the model (compiling, once for this version on this machine) ...",
-                file=sys.stderr,
-                flush=True,
-            )
-        await asyncio.sleep(_STEP_SECONDS)
+    from serving.server_state import ServerState
+    from serving.workers import Workers
+
+    if os.name == "nt":
+        raise ConfigError("--workers needs a system with Unix sockets; leave it out, or run several servers")
+    workers = Workers(settings, listener, ServerState())
+    stop = threading.Event()
+    received: set[int] = set()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        received.add(number)
+        stop.set()
+
+    address = listener.getsockname()
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        workers.run(stop, lambda: _announce(args, workers.store, address), slow)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return INTERRUPTED if signal.SIGINT in received else DONE
 
 
-def _announce(args: argparse.Namespace, app: App, listener: socket.socket) -> None:
+def _announce(args: argparse.Namespace, store: ModelStore, address: Any) -> None:
     """One line with the address, when requests are answered."""
-    host, port = listener.getsockname()[:2]
+    host, port = address[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    served = app.store.current
+    served = store.current
     if args.json:
         facts: dict[str, Any] = {"url": url, "host": host, "port": port, "pid": os.getpid()}
         version = None if served is None else served.version
-        print(json.dumps(facts | {"model": str(args.model), "version": version}), flush=True)
+        facts |= {"model": str(args.model), "version": version, "workers": args.workers}
+        print(json.dumps(facts), flush=True)
     if args.quiet:
         return
     if served is not None:
         state = f"{served.snapshot.rows:,} rows learned, {len(served.snapshot.slots):,} non-zero weights"
     else:
-        state = app.store.error or "nothing is published yet, so /score answers 503 until `ftrl learn` does"
+        state = store.error or "nothing is published yet, so /score answers 503 until `ftrl learn` does"
     print(f"serving {args.model} at {url} ({state})", file=sys.stderr, flush=True)

@@ -20,9 +20,9 @@ from ftrl_engine.errors import FtrlError
 from ftrl_engine.schema import Schema
 from ftrl_engine.snapshot import Snapshot
 from serving.scorer import Scorer
+from serving.settings import DEFAULT_RELOAD_SECONDS
 from streams.model_directory import newest_snapshots
 
-DEFAULT_RELOAD_SECONDS = 0.2
 STOP_SECONDS = 2.0
 # Compiles what is not compiled yet, and touches the memory that requests use.
 WARM_UP = b'{"context": {}, "candidates": [{}]}'
