@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from ftrl_engine.errors import DataError
+from serving.access_token import AccessToken
 from serving.counts import Counts
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
@@ -26,6 +27,7 @@ from serving.settings import (
     BODY_SECONDS,
     DEFAULT_MAX_BODY,
     DEFAULT_MAX_CANDIDATES,
+    DEFAULT_MAX_FIELDS,
     DEFAULT_MAX_OPEN,
     DEFAULT_RELOAD_SECONDS,
     ServeSettings,
@@ -60,14 +62,18 @@ def create_app(
     reload_seconds: float = DEFAULT_RELOAD_SECONDS,
     max_body: int = DEFAULT_MAX_BODY,
     max_candidates: int = DEFAULT_MAX_CANDIDATES,
+    max_fields: int = DEFAULT_MAX_FIELDS,
     max_open: int = DEFAULT_MAX_OPEN,
     body_seconds: float = BODY_SECONDS,
+    token: str | None = None,
 ) -> App:
     """An ASGI application that scores by the newest snapshot in the directory ``model``.
 
     reload_seconds  how often it looks for a newer one
-    max_body        bytes of a request; max_candidates: of a request; max_open: requests being
-                    read at once; body_seconds: the time a client has to send one
+    max_body        bytes of a request; max_candidates: of a request; max_fields: of its context
+                    and of each candidate; max_open: requests being read at once; body_seconds:
+                    the time a client has to send one
+    token           what clients must show as bearer token; None: nothing
 
     ConfigError where a limit breaks its rule or the extra ``serve`` is not installed.
     """
@@ -76,8 +82,10 @@ def create_app(
         reload_seconds=reload_seconds,
         max_body=max_body,
         max_candidates=max_candidates,
+        max_fields=max_fields,
         max_open=max_open,
         body_seconds=body_seconds,
+        token=token,
     )
     settings.check()
     return App.of(settings, SnapshotStore(Path(model), reload_seconds, scorer_of(settings)))
@@ -94,10 +102,11 @@ class App:
         timer: Callable[[], float] = time.perf_counter,
         counts: Counts | None = None,
         state: ServerState | None = None,
+        token: AccessToken | None = None,
     ) -> None:
         self.store = store
         self.state = state or ServerState()
-        self._bodies = bodies
+        self._bodies, self._token = bodies, token
         self._clock, self._timer = clock, timer
         self._ready_for_requests = False
         self._encode = msgspec.json.Encoder().encode
@@ -121,7 +130,8 @@ class App:
     ) -> App:
         """The application with these settings."""
         bodies = BodyReader(settings.max_body, settings.max_open, settings.body_seconds)
-        return cls(store, bodies, counts=counts, state=state)
+        token = None if settings.token is None else AccessToken(settings.token)
+        return cls(store, bodies, counts=counts, state=state, token=token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -158,6 +168,8 @@ class App:
             self._ready_for_requests = True
         path = scope["path"]
         try:
+            if self._token is not None:
+                self._token.check(scope)
             response = await self._handler(scope["method"], path)(scope, receive)
         except ClientGone:
             return
@@ -194,7 +206,7 @@ class App:
         try:
             scored = served.scorer.score(body)
         except TooLargeError as error:
-            raise HttpError(413, str(error)) from error
+            raise HttpError(error.status, str(error)) from error
         except DataError as error:
             raise HttpError(400, str(error)) from error
         age = round(served.age(self._clock()), 3)

@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 
+from serving.access_log import AccessLog
 from serving.app import App
 from serving.connections import Sweeper, limited
 from serving.settings import ServeSettings
@@ -38,7 +39,8 @@ class HttpServer(uvicorn.Server):
         slow: Callable[[], None] = lambda: None,
     ) -> None:
         config = uvicorn.Config(
-            app, loop="auto", http=limited(settings.max_header, settings.max_connections), ws="none",
+            AccessLog(app) if settings.access_log else app, loop="auto",
+            http=limited(settings.max_header, settings.max_connections), ws="none",
             lifespan="on", log_config=None, log_level="error", access_log=False, server_header=False,
             proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
@@ -75,10 +77,9 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         await self._first_look()
-        if not self.should_exit:
-            self._ready()
 
     async def main_loop(self) -> None:
+        self._ready()
         sweep = asyncio.create_task(
             Sweeper(self.server_state.connections, self._settings.header_seconds).run()
         )
@@ -96,6 +97,12 @@ class HttpServer(uvicorn.Server):
         self._app.state.draining = True
         self._end = self._end or time.monotonic() + self._settings.drain_seconds
         return self.force_exit or time.monotonic() >= self._end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves this out when it is in a hurry, and then complains of what it left.
+            await self.lifespan.shutdown()
 
     async def _first_look(self) -> None:
         """Wait until a snapshot that is there is served; /healthz is answered meanwhile."""

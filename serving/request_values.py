@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -29,7 +30,15 @@ _KEYS = ("context", "candidates")
 
 
 class TooLargeError(DataError):
-    """The request asks for more than the server's limits allow."""
+    """The request asks for more than the server's limits allow; ``status`` is that of HTTP."""
+
+    status = 413
+
+
+class TooManyFieldsError(TooLargeError):
+    """One event of the request has more fields or features than are allowed."""
+
+    status = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,14 @@ class ValueList:
         """Add all values of one event."""
         self._add_object(event, "", 0)
         self._ends.append(len(self._forms))
+
+    def check_fields(self, most: int) -> None:
+        """TooManyFieldsError where the context or a candidate has more than ``most`` fields."""
+        for number, (first, last) in enumerate(pairwise(self._ends), -1):
+            count = len(set(self._fields[first:last])) if last - first > most else 0
+            if count > most:
+                where = "context" if number < 0 else f"candidates[{number}]"
+                raise TooManyFieldsError(f"{where} has {count} fields and {most} are allowed; send fewer")
 
     def arrays(self) -> Values:
         """The values as the kernel reads them."""

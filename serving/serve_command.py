@@ -25,7 +25,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ftrl_engine.errors import ConfigError, FtrlError
+from ftrl_engine.errors import ConfigError
 from streams import flags
 
 if TYPE_CHECKING:
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from serving.store import ModelStore
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-BACKLOG = 2048
+# name, default, metavar, meaning
+_LIMITS: tuple[tuple[str, int | str, str, str], ...] = (
+    ("max-body", "1MB", "SIZE", "bytes of a request, as 512KB"),
+    ("max-candidates", 10_000, "N", "candidates of a request"),
+    ("max-fields", 4096, "N", "fields of the context and of each candidate"),
+    ("max-open", 1000, "N", "requests being read at once, in each worker"),
+    ("max-connections", 10_000, "N", "open connections, in each worker"),
+    ("max-header", "64KB", "SIZE", "bytes of a request line and headers"),
+    ("header-timeout", "10s", "T", "time to send them"),
+    ("body-timeout", "10s", "T", "time to send a body"),
+)
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -54,14 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that answer, sharing one copy of the model (1)",
     )
     limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-body", default="1MB", metavar="SIZE", help="bytes of a request, as 512KB (1MB)"
+    for name, default, metavar, meaning in _LIMITS:
+        kind = int if metavar == "N" else str
+        limits.add_argument(
+            f"--{name}", type=kind, default=default, metavar=metavar, help=f"{meaning} ({default})"
+        )
+    access = parser.add_argument_group("access and operation")
+    access.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="clients must show the token in FILE (or in FTRL_TOKEN) as bearer token",
     )
-    limits.add_argument(
-        "--max-candidates", type=int, default=10_000, metavar="N", help="candidates of a request (10000)"
+    access.add_argument(
+        "--access-log", action="store_true", help="one JSON line on stderr for each answered request"
     )
-    limits.add_argument(
-        "--max-open", type=int, default=1000, metavar="N", help="requests being read at once (1000)"
+    access.add_argument(
+        "--drain", default="0s", metavar="T", help="on a signal: not ready, but answering, for so long (0s)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
     flags.add_output(parser)
@@ -71,6 +89,23 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit status."""
     if not 0 <= args.port <= 65535:
         raise ConfigError(f"--port must be between 0 and 65535, got {args.port}")
+    from serving.listener import is_local, listen
+
+    settings = settings_of(args)
+    with listen(args.host, args.port) as listener:
+        if settings.token is None and not is_local(listener):
+            print(
+                f"ftrl serve: warning: everybody who reaches {args.host} may use this server; "
+                "set FTRL_TOKEN or --token-file, or listen on 127.0.0.1",
+                file=sys.stderr,
+                flush=True,
+            )
+        return _serve(args, settings, listener)
+
+
+def settings_of(args: argparse.Namespace) -> ServeSettings:
+    """What the flags and the environment say; ConfigError where they break a rule."""
+    from serving.access_token import read_token
     from serving.settings import ServeSettings
     from streams.cadence import parse_duration
 
@@ -79,12 +114,19 @@ def run(args: argparse.Namespace) -> int:
         reload_seconds=parse_duration(args.reload_every, "--reload-every"),
         max_body=parse_size(args.max_body, "--max-body"),
         max_candidates=args.max_candidates,
+        max_fields=args.max_fields,
         max_open=args.max_open,
+        body_seconds=parse_duration(args.body_timeout, "--body-timeout"),
+        max_header=parse_size(args.max_header, "--max-header"),
+        header_seconds=parse_duration(args.header_timeout, "--header-timeout"),
+        max_connections=args.max_connections,
+        drain_seconds=0.0 if args.drain in ("0", "0s") else parse_duration(args.drain, "--drain"),
         workers=args.workers,
+        token=read_token(args.token_file, os.environ.get("FTRL_TOKEN")),
+        access_log=args.access_log,
     )
     settings.check()
-    with listen(args.host, args.port) as listener:
-        return _serve(args, settings, listener)
+    return settings
 
 
 def parse_size(text: str, name: str) -> int:
@@ -93,30 +135,6 @@ def parse_size(text: str, name: str) -> int:
     if match is None:
         raise ConfigError(f"{name} must be a size such as 1000000, 512KB or 1MB, got {text!r}")
     return int(match[1]) * _UNITS[match[2]]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; FtrlError says why there is none."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise FtrlError(f"cannot listen on {host!r}: {error.strerror}; give an address as --host") from error
-    try:
-        if os.name != "nt":
-            # On Windows the option would let two servers share the port.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise FtrlError(
-            f"cannot listen on {host} port {port}: {error.strerror}; stop what uses it or give another "
-            "--port (0 picks a free one)"
-        ) from error
-    return listener
 
 
 def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.socket) -> int:
@@ -170,6 +188,8 @@ def _with_workers(
     received: set[int] = set()
 
     def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            workers.kill()
         received.add(number)
         stop.set()
 

@@ -11,6 +11,7 @@ from ftrl_engine.errors import ConfigError
 DEFAULT_RELOAD_SECONDS = 0.2
 DEFAULT_MAX_BODY = 1 << 20
 DEFAULT_MAX_CANDIDATES = 10_000
+DEFAULT_MAX_FIELDS = 4096
 # A client has this long to send its body.
 BODY_SECONDS = 10.0
 # Requests whose bodies are being read at the same time; each may hold max_body bytes.
@@ -20,6 +21,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "reload_seconds": (0.01, 86400.0),
     "max_body": (2, 1 << 30),
     "max_candidates": (1, 10_000_000),
+    "max_fields": (1, 1_000_000),
     "max_open": (1, 1_000_000),
     "body_seconds": (0.01, 86400.0),
     "max_header": (256, 1 << 20),
@@ -33,7 +35,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 class ServeSettings(msgspec.Struct, forbid_unknown_fields=True):
     """The settings of a server; see `ftrl serve --help`.
 
-    max_body, max_candidates  of a request
+    max_body, max_candidates  of a request; max_fields of its context and of each candidate
     max_open         requests whose bodies are being read at once, in each worker
     body_seconds     a client has so long to send a body
     max_header, header_seconds  bytes of a request's head, and the time to send it
@@ -46,6 +48,7 @@ class ServeSettings(msgspec.Struct, forbid_unknown_fields=True):
     reload_seconds: float = DEFAULT_RELOAD_SECONDS
     max_body: int = DEFAULT_MAX_BODY
     max_candidates: int = DEFAULT_MAX_CANDIDATES
+    max_fields: int = DEFAULT_MAX_FIELDS
     max_open: int = DEFAULT_MAX_OPEN
     body_seconds: float = BODY_SECONDS
     max_header: int = 64 << 10

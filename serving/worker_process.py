@@ -69,6 +69,10 @@ class WorkerProcess:
         """Ask it to finish what it answers, and to end."""
         self._process.terminate()
 
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
     def close(self, seconds: float) -> None:
         """End it, by force when ``seconds`` have passed."""
         try:
@@ -82,7 +86,7 @@ class WorkerProcess:
         try:
             self._channel.send(message, descriptors)
         except OSError:
-            self._process.kill()  # one that does not listen is started again
+            self.kill()  # one that does not listen is started again
 
     def _listen(self) -> None:
         while (received := self._channel.receive()) is not None:

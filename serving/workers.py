@@ -66,6 +66,11 @@ class Workers:
         finally:
             self._end()
 
+    def kill(self) -> None:
+        """End all workers at once, whatever they answer."""
+        for worker in filter(None, self._workers):
+            worker.kill()
+
     def _all_ready(self) -> bool:
         return all(worker is not None and worker.ready for worker in self._workers)
 
