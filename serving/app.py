@@ -18,6 +18,8 @@ import msgspec
 from ftrl_engine.errors import DataError
 from serving.access_token import AccessToken
 from serving.counts import Counts
+from serving.feedback import FeedbackRoute
+from serving.feedback_link import FeedbackLink
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
 from serving.request_values import TooLargeError
@@ -103,6 +105,7 @@ class App:
         counts: Counts | None = None,
         state: ServerState | None = None,
         token: AccessToken | None = None,
+        feedback: Callable[[Metrics], Handler] | None = None,
     ) -> None:
         self.store = store
         self.state = state or ServerState()
@@ -110,6 +113,7 @@ class App:
         self._clock, self._timer = clock, timer
         self._ready_for_requests = False
         self._encode = msgspec.json.Encoder().encode
+        self._metrics = Metrics(store, clock, counts, self.state)
         routes: list[tuple[str, str, Handler]] = [
             ("POST", "/score", self._score),
             ("GET", "/healthz", self._health),
@@ -117,8 +121,10 @@ class App:
             ("GET", "/model", self._model),
             ("GET", "/metrics", self._show_metrics),
         ]
+        if feedback is not None:
+            routes.append(("POST", "/feedback", feedback(self._metrics)))
         self._routes = {path: (method, handler) for method, path, handler in routes}
-        self._metrics = Metrics(store, clock, list(self._routes), counts, self.state)
+        self._metrics.name_routes(list(self._routes))
 
     @classmethod
     def of(
@@ -127,11 +133,19 @@ class App:
         store: ModelStore,
         counts: Counts | None = None,
         state: ServerState | None = None,
+        link: FeedbackLink | None = None,
     ) -> App:
-        """The application with these settings."""
+        """The application with these settings; feedback goes to ``link``."""
         bodies = BodyReader(settings.max_body, settings.max_open, settings.body_seconds)
         token = None if settings.token is None else AccessToken(settings.token)
-        return cls(store, bodies, counts=counts, state=state, token=token)
+
+        def feedback(metrics: Metrics) -> Handler:
+            assert link is not None
+            return FeedbackRoute(scorer_of(settings), store, bodies, link, metrics).answer
+
+        return cls(
+            store, bodies, counts=counts, state=state, token=token, feedback=feedback if link else None
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -13,7 +13,7 @@ from ftrl_engine.errors import FtrlError
 
 MAX_MESSAGE_BYTES = 1 << 30
 MAX_DESCRIPTORS = 8
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 
 
 class Channel:
@@ -32,7 +32,7 @@ class Channel:
 
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
         """Hand over a message and copies of descriptors; OSError where nobody reads."""
-        length = len(message).to_bytes(_LENGTH_BYTES, "little")
+        length = len(message).to_bytes(LENGTH_BYTES, "little")
         with self._sending:
             # The descriptors travel with the first byte; eight bytes are always taken at once.
             socket.send_fds(self._connection, [length], descriptors)
@@ -41,8 +41,8 @@ class Channel:
     def receive(self) -> tuple[bytes, list[int]] | None:
         """The next message and its descriptors, which are the caller's then; None without another side."""
         try:
-            head, descriptors, _, _ = socket.recv_fds(self._connection, _LENGTH_BYTES, MAX_DESCRIPTORS)
-            head += self._exactly(_LENGTH_BYTES - len(head)) if head else b""
+            head, descriptors, _, _ = socket.recv_fds(self._connection, LENGTH_BYTES, MAX_DESCRIPTORS)
+            head += self._exactly(LENGTH_BYTES - len(head)) if head else b""
             size = int.from_bytes(head, "little")
             if size > MAX_MESSAGE_BYTES:
                 raise FtrlError(f"a message of {size} bytes is larger than {MAX_MESSAGE_BYTES}")

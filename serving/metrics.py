@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ftrl_engine.errors import ConfigError
 from serving.counts import CELLS, Counts
-from serving.server_state import ServerState
+from serving.server_state import FeedbackState, ServerState
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -41,16 +41,12 @@ assert len(_STATUSES) < _OTHER_STATUS
 
 
 class Metrics:
-    """Counts of one application, and the state of its store.
-
-    routes  the paths of the application, in the same order in every worker
-    """
+    """Counts of one application, and the state of its store."""
 
     def __init__(
         self,
         store: ModelStore,
         clock: Callable[[], float],
-        routes: Sequence[str],
         counts: Counts | None = None,
         state: ServerState | None = None,
     ) -> None:
@@ -59,15 +55,12 @@ class Metrics:
             from prometheus_client.process_collector import ProcessCollector
         except ImportError as error:
             raise ConfigError(f"serving needs {error.name}; install it with: {INSTALL}") from error
-        if len(routes) >= MAX_ROUTES:
-            raise ConfigError(f"at most {MAX_ROUTES - 1} routes can be counted, got {len(routes)}")
         self._store = store
         self._clock = clock
         self._state = state or ServerState()
         self._counts = counts or Counts()
         self._cells = self._counts.mine
-        self._routes = (*routes, _OTHER_ROUTE)
-        self._first = {route: _REQUESTS + _WIDTH * i for i, route in enumerate(self._routes)}
+        self.name_routes(())
         self._offset = {status: i for i, status in enumerate(_STATUSES)}
         # A registry of its own: two applications in one process must not share counts.
         self._registry = CollectorRegistry()
@@ -75,6 +68,13 @@ class Metrics:
         if self._state.workers == 1:
             # Of several processes, the one that happens to answer says nothing of the others.
             ProcessCollector(registry=self._registry)
+
+    def name_routes(self, routes: Sequence[str]) -> None:
+        """The paths that are counted, in the same order in every worker."""
+        if len(routes) >= MAX_ROUTES:
+            raise ConfigError(f"at most {MAX_ROUTES - 1} routes can be counted, got {len(routes)}")
+        self._routes = (*routes, _OTHER_ROUTE)
+        self._first = {route: _REQUESTS + _WIDTH * i for i, route in enumerate(self._routes)}
 
     def count_request(self, route: str, status: int) -> None:
         """One answer to a route (a path of the application, or "other")."""
@@ -95,6 +95,21 @@ class Metrics:
             cells[UNKNOWN] += scored.unknown
         if scored.missing:
             cells[MISSING] += scored.missing
+
+    def count_feedback(self, fresh: int, duplicates: int) -> None:
+        """Events of one answered POST /feedback."""
+        self._cells[EVENTS] += fresh
+        self._cells[DUPLICATES] += duplicates
+
+    def count_scored_feedback(self, events: int, labels: float, scores: float, loss: float) -> None:
+        """Of events that a model has scored before they were stored: sums of labels, scores, log losses."""
+        for cell, value in (
+            (SCORED_EVENTS, events),
+            (LABELS, labels),
+            (FEEDBACK_SCORES, scores),
+            (FEEDBACK_LOSS, loss),
+        ):
+            self._cells[cell] += value
 
     def text(self) -> tuple[bytes, str]:
         """(body, content type) of GET /metrics."""
@@ -131,6 +146,8 @@ class Metrics:
             yield CounterMetricFamily(f"ftrl_{name}", what, value=value)
         yield from self._model()
         yield from self._parts()
+        if self._state.feedback is not None:
+            yield from self._feedback(self._state.feedback)
 
     def _answers(self) -> Iterator[tuple[str, str, float]]:
         """(route, status, number of answers) of what was answered at all."""
@@ -170,3 +187,18 @@ class Metrics:
             yield GaugeMetricFamily(f"ftrl_{name}", what, value=value)
         restarts = state.worker_restarts
         yield CounterMetricFamily("ftrl_worker_restarts", "Workers started again.", value=restarts)
+
+    def _feedback(self, state: FeedbackState) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+        for name, what, cell in (
+            ("events", "Events stored.", EVENTS),
+            ("duplicates", "Events not stored again, by their ids.", DUPLICATES),
+            ("scored", "Events stored that the served model has scored.", SCORED_EVENTS),
+            ("labels_sum", "Of these, the sum of labels.", LABELS),
+            ("scores_sum", "Of these, the sum of probabilities.", FEEDBACK_SCORES),
+            ("log_loss_sum", "Of these, the sum of log losses.", FEEDBACK_LOSS),
+        ):
+            yield CounterMetricFamily(f"ftrl_feedback_{name}", what, value=self._counts.total(cell))
+        failing = state.error is not None
+        yield GaugeMetricFamily("ftrl_feedback_failing", "1 when feedback cannot be stored.", value=failing)

@@ -6,10 +6,12 @@ damaged one is passed over. Without a snapshot it starts and answers 503 until o
   POST /score    {"context": {...}, "candidates": [{...}, ...]} -> {"scores": [...], "model": {...}}
   GET  /healthz  alive            GET /readyz   has a model
   GET  /model    what is served   GET /metrics  Prometheus
+  POST /feedback {"events": [{"id": "...", "click": 1, ...}, ...]} -> {"accepted": 1, "duplicates": 0}
 
 examples:
   ftrl serve --model m
   ftrl serve --model m --host 0.0.0.0 --port 80 --max-body 4MB
+  ftrl serve --model m --feedback log:events
   curl -d '{"context": {"user_id": "u7"}, "candidates": [{"item_id": "i1"}]}' localhost:8000/score
 """
 
@@ -19,22 +21,18 @@ import argparse
 import json
 import os
 import re
-import signal
 import socket
 import sys
-from types import FrameType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ftrl_engine.errors import ConfigError
 from streams import flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from serving.settings import ServeSettings
     from serving.store import ModelStore
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
 # name, default, metavar, meaning
 _LIMITS: tuple[tuple[str, int | str, str, str], ...] = (
     ("max-body", "1MB", "SIZE", "bytes of a request, as 512KB"),
@@ -81,6 +79,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument(
         "--drain", default="0s", metavar="T", help="on a signal: not ready, but answering, for so long (0s)"
     )
+    feedback = parser.add_argument_group("feedback")
+    feedback.add_argument(
+        "--feedback", metavar="DEST", help="POST /feedback appends labelled events to log:DIR or kafka://..."
+    )
+    feedback.add_argument(
+        "--feedback-window",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="ids remembered to refuse duplicates (100000)",
+    )
+    flags.add_kafka(feedback)
     parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
     flags.add_output(parser)
 
@@ -138,72 +148,29 @@ def parse_size(text: str, name: str) -> int:
 
 
 def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.socket) -> int:
-    """Answer until a signal, in this process or in workers."""
     try:
         import uvicorn  # noqa: F401 - only whether it is there
     except ImportError as error:
         from serving.metrics import INSTALL
 
         raise ConfigError(f"serving needs the package {error.name}; install it with: {INSTALL}") from error
+    from serving.serve_run import FeedbackOptions, ServeRun
 
     def slow() -> None:
         if not args.quiet:
             text = "loading the model (compiling, once for this version on this machine) ..."
             print(text, file=sys.stderr, flush=True)
 
-    return (_alone if settings.workers == 1 else _with_workers)(args, settings, listener, slow)
-
-
-def _alone(
-    args: argparse.Namespace, settings: ServeSettings, listener: socket.socket, slow: Callable[[], None]
-) -> int:
-    from pathlib import Path
-
-    from serving.app import App
-    from serving.http_server import HttpServer
-    from serving.scorer import scorer_of
-    from serving.store import SnapshotStore
-
-    store = SnapshotStore(Path(settings.model), settings.reload_seconds, scorer_of(settings))
     address = listener.getsockname()
-    server = HttpServer(App.of(settings, store), settings, lambda: _announce(args, store, address), slow)
-    received = server.answer(listener)
-    if not server.started:
-        return FAILED
-    return INTERRUPTED if signal.SIGINT in received else DONE
+    properties = flags.kafka_options(args.kafka, [args.feedback or ""])
+    feedback = None
+    if args.feedback is not None:
+        feedback = FeedbackOptions(args.feedback, args.feedback_window, properties)
+    ready = partial(_announce, args, address)
+    return ServeRun(settings, listener, ready, slow, feedback).run()
 
 
-def _with_workers(
-    args: argparse.Namespace, settings: ServeSettings, listener: socket.socket, slow: Callable[[], None]
-) -> int:
-    import threading
-
-    from serving.server_state import ServerState
-    from serving.workers import Workers
-
-    if os.name == "nt":
-        raise ConfigError("--workers needs a system with Unix sockets; leave it out, or run several servers")
-    workers = Workers(settings, listener, ServerState())
-    stop = threading.Event()
-    received: set[int] = set()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            workers.kill()
-        received.add(number)
-        stop.set()
-
-    address = listener.getsockname()
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        workers.run(stop, lambda: _announce(args, workers.store, address), slow)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return INTERRUPTED if signal.SIGINT in received else DONE
-
-
-def _announce(args: argparse.Namespace, store: ModelStore, address: Any) -> None:
+def _announce(args: argparse.Namespace, address: Any, store: ModelStore) -> None:
     """One line with the address, when requests are answered."""
     host, port = address[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -163,8 +163,7 @@ class SnapshotStore(ModelStore):
 
     def warm_up(self) -> None:
         """Compile what scoring needs before there is a snapshot, so that the first one is served at once."""
-        nothing = Snapshot(np.empty(0, np.uint32), np.empty(0, np.float32), 0.0, 1, Schema())
-        self._make_scorer(nothing).score(WARM_UP)
+        self._make_scorer(empty_snapshot(1, Schema())).score(WARM_UP)
 
     def _refresh(self) -> str | None:
         """Look once; returns what is wrong with a newer file than the one served then."""
@@ -205,6 +204,11 @@ class SnapshotStore(ModelStore):
         except FtrlError as error:
             return None, str(error)
         return Served.of(scorer, path, identity), None
+
+
+def empty_snapshot(bits: int, schema: Schema) -> Snapshot:
+    """A model that has learned nothing."""
+    return Snapshot(np.empty(0, np.uint32), np.empty(0, np.float32), 0.0, bits, schema)
 
 
 def _follow(reference: weakref.ref[SnapshotStore], stop: threading.Event, seconds: float) -> None:

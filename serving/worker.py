@@ -23,15 +23,18 @@ def main(descriptor: int) -> int:
         return FAILED
     start = decode(received[0])
     assert isinstance(start, Start), "the first message to a worker is Start"
-    listener, counts = received[1][:2]
+    listener, counts, *feedback = received[1]
     memory = map_memory(counts, os.fstat(counts).st_size)
     os.close(counts)
     with socket.socket(fileno=listener) as shared:
-        return _answer(channel, start, shared, Counts(memoryview(memory), start.row))
+        return _answer(channel, start, shared, Counts(memoryview(memory), start.row), feedback)
 
 
-def _answer(channel: Channel, start: Start, listener: socket.socket, counts: Counts) -> int:
+def _answer(
+    channel: Channel, start: Start, listener: socket.socket, counts: Counts, feedback: list[int]
+) -> int:
     from serving.app import App
+    from serving.feedback_link import WorkerLink
     from serving.http_server import HttpServer
     from serving.received_store import ReceivedStore
     from serving.scorer import scorer_of
@@ -39,7 +42,8 @@ def _answer(channel: Channel, start: Start, listener: socket.socket, counts: Cou
 
     settings, state = start.settings, ServerState(workers=start.settings.workers)
     store = ReceivedStore(Path(settings.model), channel, scorer_of(settings), state, lambda: server.stop())
-    app = App.of(settings, store, counts, state)
+    link = WorkerLink(socket.socket(fileno=feedback[0])) if feedback else None
+    app = App.of(settings, store, counts, state, link)
     server = HttpServer(app, settings, ready=lambda: channel.send(encode(Ready())))
     store.start()
     # One that was started again must not take requests from the others before it has the model.

@@ -9,7 +9,8 @@ from serving.settings import ServeSettings
 
 
 class Start(msgspec.Struct, tag=True):
-    """The first message to a worker; with it come the descriptors of the listener and of the counts.
+    """The first message to a worker; with it come the descriptors of the listener, of the counts, and
+    of the socket for feedback if there is one.
 
     row  of the counts, which belongs to this worker
     """

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ftrl_engine.errors import FtrlError
 from serving.counts import Counts
+from serving.feedback_server import FeedbackServer
 from serving.restarts import Restarts
 from serving.scorer import scorer_of
 from serving.server_state import ServerState
@@ -36,8 +37,15 @@ _FAILED_STARTS = 3
 class Workers:
     """``settings.workers`` workers that answer on ``listener``, and the store whose models they serve."""
 
-    def __init__(self, settings: ServeSettings, listener: socket.socket, state: ServerState) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        listener: socket.socket,
+        state: ServerState,
+        feedback: FeedbackServer | None = None,
+    ) -> None:
         self._settings, self._listener = settings, listener
+        self._feedback = feedback
         self._state = state
         state.workers = settings.workers
         self.store = SnapshotStore(
@@ -90,7 +98,12 @@ class Workers:
 
     def _start(self, row: int) -> None:
         start = Start(self._settings, row)
-        self._workers[row] = WorkerProcess(start, [self._listener.fileno(), self._counts])
+        descriptors = [self._listener.fileno(), self._counts]
+        if self._feedback is None:
+            self._workers[row] = WorkerProcess(start, descriptors)
+            return
+        with self._feedback.connect() as link:
+            self._workers[row] = WorkerProcess(start, [*descriptors, link.fileno()])
 
     def _tell(self) -> None:
         """Tell every worker what it does not know yet; called by this thread and by the store's."""
