@@ -244,6 +244,7 @@ class App:
                 "rows": served.snapshot.rows,
                 "age_seconds": round(served.age(self._clock()), 3),
                 "reload_error": self.store.error,
+                "source": served.snapshot.provenance.get("source"),
             }
             | self.state.parts()
         )

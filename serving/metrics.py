@@ -9,11 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrl_engine.errors import ConfigError
 from serving.counts import CELLS, Counts
-from serving.server_state import FeedbackState, ServerState
+from serving.server_state import FeedbackState, LearnerState, ServerState
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -148,6 +148,8 @@ class Metrics:
         yield from self._parts()
         if self._state.feedback is not None:
             yield from self._feedback(self._state.feedback)
+        if self._state.learner is not None:
+            yield from _learner(self._state.learner)
 
     def _answers(self) -> Iterator[tuple[str, str, float]]:
         """(route, status, number of answers) of what was answered at all."""
@@ -174,6 +176,18 @@ class Metrics:
             ("bytes", "Size of the served snapshot's file.", served.bytes),
         ):
             yield GaugeMetricFamily(f"ftrl_model_{name}", what, value=value)
+        learned, source = (served.snapshot.provenance.get(name) or {} for name in ("metrics", "source"))
+        told: tuple[tuple[str, str, Any], ...] = (
+            ("model_log_loss", "Progressive log loss of all that was learned.", learned.get("log_loss")),
+            ("model_auc", "Progressive AUC of all that was learned.", learned.get("auc")),
+            ("model_calibration", "Sum of predictions / sum of labels.", learned.get("calibration")),
+            ("learner_lag", "Events behind the source when it was published.", source.get("lag")),
+            ("learner_lost", "Events that were gone before they were read.", source.get("lost")),
+            ("learner_event_age_seconds", "Age of the last event then.", source.get("last_event_age")),
+        )
+        for name, what, value in told:
+            if isinstance(value, int | float):
+                yield GaugeMetricFamily(f"ftrl_{name}", what, value=value)
 
     def _parts(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -202,3 +216,10 @@ class Metrics:
             yield CounterMetricFamily(f"ftrl_feedback_{name}", what, value=self._counts.total(cell))
         failing = state.error is not None
         yield GaugeMetricFamily("ftrl_feedback_failing", "1 when feedback cannot be stored.", value=failing)
+
+
+def _learner(state: LearnerState) -> Iterator[Metric]:
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    yield GaugeMetricFamily("ftrl_learner_running", "1 when the learner runs.", value=state.running)
+    yield CounterMetricFamily("ftrl_learner_restarts", "Learners started again.", value=state.restarts)

@@ -1,7 +1,9 @@
 """Answer scoring requests over HTTP from the newest published snapshot.
 
 The server looks for a newer snapshot all the time and swaps it in without losing a request; a
-damaged one is passed over. Without a snapshot it starts and answers 503 until one appears.
+damaged one is passed over. Without a snapshot it starts and answers 503 until one appears. With
+--learn it runs `ftrl learn` beside itself; with --feedback on the same stream it learns from what
+it is told.
 
   POST /score    {"context": {...}, "candidates": [{...}, ...]} -> {"scores": [...], "model": {...}}
   GET  /healthz  alive            GET /readyz   has a model
@@ -11,7 +13,7 @@ damaged one is passed over. Without a snapshot it starts and answers 503 until o
 examples:
   ftrl serve --model m
   ftrl serve --model m --host 0.0.0.0 --port 80 --max-body 4MB
-  ftrl serve --model m --feedback log:events
+  ftrl serve --model m --feedback log:events --learn log:events --schema clicks
   curl -d '{"context": {"user_id": "u7"}, "candidates": [{"item_id": "i1"}]}' localhost:8000/score
 """
 
@@ -28,8 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftrl_engine.errors import ConfigError
 from streams import flags
+from streams.learn_command import add_settings
 
 if TYPE_CHECKING:
+    from serving.serve_run import LearnOptions
     from serving.settings import ServeSettings
     from serving.store import ModelStore
 
@@ -79,7 +83,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument(
         "--drain", default="0s", metavar="T", help="on a signal: not ready, but answering, for so long (0s)"
     )
-    feedback = parser.add_argument_group("feedback")
+    feedback = parser.add_argument_group("learning while serving")
+    feedback.add_argument(
+        "--learn",
+        nargs="+",
+        metavar="SOURCE",
+        help="follow SOURCE with `ftrl learn` beside the server, as log:DIR",
+    )
+    feedback.add_argument(
+        "--format", metavar="NAME", help="of the events of --learn: tsv, csv, jsonl, ... (default: by name)"
+    )
     feedback.add_argument(
         "--feedback", metavar="DEST", help="POST /feedback appends labelled events to log:DIR or kafka://..."
     )
@@ -91,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ids remembered to refuse duplicates (100000)",
     )
     flags.add_kafka(feedback)
+    parser.set_defaults(learn_settings=add_settings(parser))
     parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
     flags.add_output(parser)
 
@@ -101,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--port must be between 0 and 65535, got {args.port}")
     from serving.listener import is_local, listen
 
+    learn_options(args)
     settings = settings_of(args)
     with listen(args.host, args.port) as listener:
         if settings.token is None and not is_local(listener):
@@ -162,12 +177,41 @@ def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.s
             print(text, file=sys.stderr, flush=True)
 
     address = listener.getsockname()
-    properties = flags.kafka_options(args.kafka, [args.feedback or ""])
+    uris = [args.feedback or "", args.rejects or "", *(args.learn or ())]
+    properties = flags.kafka_options(args.kafka, uris)
     feedback = None
     if args.feedback is not None:
-        feedback = FeedbackOptions(args.feedback, args.feedback_window, properties)
+        feedback = FeedbackOptions(
+            args.feedback, args.feedback_window, properties if args.feedback.startswith("kafka:") else None
+        )
     ready = partial(_announce, args, address)
-    return ServeRun(settings, listener, ready, slow, feedback).run()
+    return ServeRun(settings, listener, ready, slow, feedback, learn_options(args)).run()
+
+
+def learn_options(args: argparse.Namespace) -> LearnOptions | None:
+    """What --learn asks for; ConfigError where its flags stand without it."""
+    from serving.serve_run import LearnOptions
+
+    given: list[str] = []
+    for action in args.learn_settings:
+        value = getattr(args, action.dest)
+        if value == action.default:
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            given += [f"{action.option_strings[0]}={each}"]
+    if args.format is not None:
+        given += [f"--format={args.format}"]
+    if args.learn is None:
+        if given:
+            raise ConfigError(f"{given[0].partition('=')[0]} is for learning; give --learn SOURCE as well")
+        return None
+    if "-" in args.learn:
+        raise ConfigError("--learn -: standard input cannot be followed again; name a log, a topic or a file")
+    if args.kafka is not None and any(uri.startswith("kafka:") for uri in (*args.learn, args.rejects or "")):
+        given += [f"--kafka={args.kafka}"]
+    if args.quiet:
+        given += ["--quiet"]
+    return LearnOptions(" ".join(args.learn), [*args.learn, "--model", args.model, "--follow", *given])
 
 
 def _announce(args: argparse.Namespace, address: Any, store: ModelStore) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,14 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ftrl_engine.errors import ConfigError
-from serving.server_state import FeedbackState, ServerState
+from serving.server_state import FeedbackState, LearnerState, ServerState
 from serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from serving.feedback_stream import Deliver, FeedbackStream
     from serving.store import ModelStore
 
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,14 @@ class FeedbackOptions:
     destination: str
     window: int
     properties: Mapping[str, str] | None = field(default=None, repr=False)  # may hold passwords
+
+
+@dataclass(frozen=True, slots=True)
+class LearnOptions:
+    """What the learner beside the server learns from, and all arguments of its command."""
+
+    source: str
+    arguments: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class ServeRun:
     ready: Callable[[ModelStore], None]
     slow: Callable[[], None]
     feedback: FeedbackOptions | None = None
+    learn: LearnOptions | None = None
 
     def run(self) -> int:
         """Serve until a signal; returns the exit status."""
@@ -67,10 +76,11 @@ class ServeRun:
                 link.stream = ends.enter_context(self._stream(state, link.deliver))
             app = App.of(settings, store, state=state, link=link)
             server = HttpServer(app, settings, lambda: self.ready(store), self.slow)
+            hopeless = ends.enter_context(self._learner(state, server.stop))
             received = server.answer(self.listener)
         if not server.started:
             return FAILED
-        return INTERRUPTED if signal.SIGINT in received else DONE
+        return _status(received, hopeless)
 
     def _with_workers(self) -> int:
         from serving.feedback_server import FeedbackServer
@@ -88,9 +98,32 @@ class ServeRun:
                 feedback.stream = ends.enter_context(self._stream(state, feedback.deliver))
             workers = Workers(self.settings, self.listener, state, feedback)
             stop = threading.Event()
+            hopeless = ends.enter_context(self._learner(state, stop.set))
             with _signals(stop, workers.kill) as received:
                 workers.run(stop, lambda: self.ready(workers.store), self.slow)
-        return INTERRUPTED if signal.SIGINT in received else DONE
+        return _status(received, hopeless)
+
+    @contextmanager
+    def _learner(self, state: ServerState, stop: Callable[[], None]) -> Iterator[threading.Event]:
+        """The learner, if there is one to be; the event is set, and ``stop`` called, where it cannot be."""
+        from serving.learner_process import LearnerProcess
+
+        hopeless = threading.Event()
+        if self.learn is None:
+            yield hopeless
+            return
+
+        def give_up() -> None:
+            hopeless.set()
+            stop()
+
+        state.learner = LearnerState(self.learn.source)
+        learner = LearnerProcess(self.learn.arguments, state.learner, give_up)
+        learner.start()
+        try:
+            yield hopeless
+        finally:
+            learner.stop()
 
     @contextmanager
     def _stream(self, state: ServerState, deliver: Deliver) -> Iterator[FeedbackStream]:
@@ -107,6 +140,12 @@ class ServeRun:
             yield stream
         finally:
             stream.close()
+
+
+def _status(received: set[int], hopeless: threading.Event) -> int:
+    if hopeless.is_set():
+        return USAGE
+    return INTERRUPTED if signal.SIGINT in received else DONE
 
 
 @contextmanager
