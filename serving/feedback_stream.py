@@ -86,11 +86,13 @@ class FeedbackStream:
         self._thread = threading.Thread(target=self._run, name="ftrl-feedback", daemon=True)
 
     def start(self) -> None:
-        """Open the destination; what is wrong with it is raised, unless it takes long to tell."""
+        """Open the destination; raises what is wrong with it, unless that may pass or takes long to tell."""
         self._thread.start()
-        if self._opened.wait(_FIRST_OPEN_SECONDS) and self._failure is not None:
+        self._opened.wait(_FIRST_OPEN_SECONDS)
+        failure = self._failure
+        if failure is not None and not getattr(failure, "retriable", False):
             self.close()
-            raise self._failure
+            raise failure
 
     def submit(self, ticket: Any, items: Sequence[Item]) -> None:
         """Let events be written in their order; never waits. Full says that too much waits."""
