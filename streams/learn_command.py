@@ -16,6 +16,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ftrl_engine.learners import learner_names
 from streams import flags
 
 if TYPE_CHECKING:
