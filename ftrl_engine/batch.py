@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from ftrl_engine.errors import DataError
 from ftrl_engine.jit import kernel
 from ftrl_engine.plan import UNKNOWN, Plan, make_plan
-from ftrl_engine.rows import (
+from ftrl_engine.rows import finish
+from ftrl_engine.schema import Schema
+from ftrl_engine.sink import (
     MAX_ROW_FEATURES,
     MAX_VALUE,
     REASONS,
@@ -19,10 +21,8 @@ from ftrl_engine.rows import (
     Sink,
     add_cell,
     begin,
-    finish,
     make_sink,
 )
-from ftrl_engine.schema import Schema
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -18,18 +18,9 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.hashing import as_buffer, salt
 from ftrl_engine.jit import kernel
 from ftrl_engine.plan import KIND, NAME_HI, NAME_LO, SKIP, UNKNOWN, Plan, find_field
-from ftrl_engine.rows import (
-    DECIMAL_FORM,
-    FALSE_FORM,
-    INTEGER_FORM,
-    TEXT,
-    TRUE_FORM,
-    WORD,
-    Sink,
-    add_value,
-    begin,
-    finish,
-)
+from ftrl_engine.rows import finish
+from ftrl_engine.sink import Sink, begin
+from ftrl_engine.values import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD, add_value
 
 MAX_DEPTH = 32
 MAX_KNOWN_SALTS = 1 << 16

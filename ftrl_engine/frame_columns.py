@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import flatten, float_text
 from ftrl_engine.plan import LABEL, NUMBER, SKIP, TOKEN, TOKENS, UNKNOWN, WEIGHT, Plan, planned_fields
-from ftrl_engine.rows import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, kind_of
 from ftrl_engine.schema import Schema
+from ftrl_engine.values import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,23 +26,21 @@ from ftrl_engine.frame_columns import (
 from ftrl_engine.hashing import as_buffer, salt
 from ftrl_engine.jit import kernel
 from ftrl_engine.plan import LABEL, TOKENS, WEIGHT, Plan, make_plan
-from ftrl_engine.rows import (
+from ftrl_engine.rows import finish
+from ftrl_engine.schema import Schema
+from ftrl_engine.sink import (
     REASONS,
     REFUSED,
     Sink,
     add_cell,
-    add_number,
-    add_value,
     begin,
     cell_count,
-    finish,
     has_room,
-    kind_of,
     make_sink,
     status,
     with_room,
 )
-from ftrl_engine.schema import Schema
+from ftrl_engine.values import add_number, add_value, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
 from ftrl_engine.hashing import check_bits, hash_bytes, salt
 from ftrl_engine.plan import make_plan
-from ftrl_engine.rows import REASONS, REFUSED, make_sink, with_room
 from ftrl_engine.schema import Schema
+from ftrl_engine.sink import REASONS, REFUSED, make_sink, with_room
 
 
 class FeatureHasher:

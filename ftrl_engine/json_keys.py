@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.counted_values import way_of
 from ftrl_engine.hashing import xxh64
 from ftrl_engine.jit import at, inlined, kernel, load64, put_at
 from ftrl_engine.plan import Plan, find_field
-from ftrl_engine.rows import way_of
 from ftrl_engine.text import string_end
 
 # More keys, or longer ones, are left to the careful path.
@@ -38,7 +38,7 @@ class Keys(NamedTuple):
 
     text   uint8, MAX_KEY_BYTES for each key, zeros after it
     salts  uint64, the hash of each key
-    facts  int64, KEY_FACTS for each: its length, field, way (see rows.way_of) and stamp
+    facts  int64, KEY_FACTS for each: its length, field, way (see counted_values.way_of) and stamp
     cells  int64[4096] open-addressing hash table by salt: 1 + the number of a key, or 0
     state  int64[2]: how many keys there are, and the stamp of the object at hand
     """

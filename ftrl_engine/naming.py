@@ -31,8 +31,9 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.events import Value, flatten
 from ftrl_engine.hashing import check_bits
 from ftrl_engine.plan import AUTO, LABEL, NUMBER, SKIP, TOKENS, UNKNOWN, WEIGHT, cross_name, planned_fields
-from ftrl_engine.rows import DECIMAL_FORM, MAX_ROW_FEATURES, TEXT
 from ftrl_engine.schema import Field, Schema
+from ftrl_engine.sink import MAX_ROW_FEATURES
+from ftrl_engine.values import DECIMAL_FORM, TEXT
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # A point or a signed exponent; 12e7 is rather an identifier.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.jit import at, inlined, kernel, load64, string_mask, trailing_zeros
-from ftrl_engine.rows import BAD_UTF8, NUL_BYTE, OK
+from ftrl_engine.sink import BAD_UTF8, NUL_BYTE, OK
 
 _QUOTE = 34
 _ONES = np.uint64(0x0101010101010101)

@@ -16,8 +16,8 @@ import xxhash
 
 from ftrl_engine.errors import DataError
 from ftrl_engine.plan import SKIP, planned_fields
-from ftrl_engine.rows import MAX_VALUE
 from ftrl_engine.schema import LABEL_NAMES, Schema
+from ftrl_engine.sink import MAX_VALUE
 from serving.request_values import TooLargeError
 from streams.source import MAX_RECORD_BYTES
 

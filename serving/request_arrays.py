@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.plan import Plan
-from ftrl_engine.rows import MAX_ROW_FEATURES
 from ftrl_engine.schema import MAX_CROSS_FIELDS
+from ftrl_engine.sink import MAX_ROW_FEATURES
 
-# Forms beside those of ftrl_engine.rows: a value that is not there, which in a candidate hides
+# Forms beside those of ftrl_engine.values: a value that is not there, which in a candidate hides
 # the context's, and a decimal as the client wrote it, which is no token.
 MISSING, RAW_DECIMAL = -1, -2
 
@@ -32,7 +32,7 @@ class Values(NamedTuple):
     """A request's n values and r rows, flat.
 
     salts   uint64[n] of the fields' names
-    forms   int64[n], MISSING, RAW_DECIMAL or as in ftrl_engine.rows
+    forms   int64[n], MISSING, RAW_DECIMAL or as in ftrl_engine.values
     starts, ends  int64[n]; the text of value i is ``data[starts[i]:ends[i]]``
     bounds  int64[r + 1]; the context has the values below ``bounds[0]``, row i those of
             ``bounds[i]:bounds[i + 1]``

@@ -11,7 +11,7 @@ import numpy as np
 from ftrl_engine.hashing import xxh64_word
 from ftrl_engine.jit import inlined
 from ftrl_engine.plan import Plan
-from ftrl_engine.rows import MAX_ROW_FEATURES
+from ftrl_engine.sink import MAX_ROW_FEATURES
 from ftrl_engine.weight_table import find_weight
 from serving.request_arrays import (
     CONTEXT,

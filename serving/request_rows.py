@@ -21,20 +21,18 @@ from numpy.typing import NDArray
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
 from ftrl_engine.plan import CROSSED, KIND, SKIP, TOKEN, TOKENS, UNKNOWN, Plan, find_field
-from ftrl_engine.rows import (
-    DECIMAL_FORM,
+from ftrl_engine.sink import (
     MAX_ROW_FEATURES,
     OK,
     SLOW,
     TOO_MANY_FEATURES,
     Sink,
-    add_value,
     begin,
     cell_count,
     fail,
-    kind_of,
     status,
 )
+from ftrl_engine.values import DECIMAL_FORM, add_value, kind_of
 from serving.request_arrays import (
     CONTEXT,
     CONTEXT_HEAD,
@@ -67,7 +65,7 @@ Parts = tuple[Any, ...]
 
 # Features computed for one request; it bounds the time that other requests wait.
 MAX_REQUEST_FEATURES = 1 << 22
-# Reasons beside those of ftrl_engine.rows.
+# Reasons beside those of ftrl_engine.sink.
 NOT_FINITE, TOO_MUCH_WORK = 100, 101
 
 

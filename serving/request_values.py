@@ -20,7 +20,7 @@ import numpy as np
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import MAX_DEPTH, MAX_KNOWN_SALTS, Value, float_text
 from ftrl_engine.hashing import as_buffer, salt
-from ftrl_engine.rows import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
+from ftrl_engine.values import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
 from serving.request_arrays import MISSING, Values
 
 # Salts of longer names are computed again each time: a client must not fill the memory with names.

@@ -10,8 +10,8 @@ import numpy as np
 
 from ftrl_engine.errors import DataError
 from ftrl_engine.plan import KIND, LABEL, SKIP, WEIGHT, Plan, make_plan
-from ftrl_engine.rows import BAD_NUMBER, OK, REASONS, TOO_MANY_FEATURES, make_sink
 from ftrl_engine.schema import Schema
+from ftrl_engine.sink import BAD_NUMBER, OK, REASONS, TOO_MANY_FEATURES, make_sink
 from ftrl_engine.snapshot import Snapshot
 from serving.request_arrays import (
     MISSING_FIELDS,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ftrl_engine import Batch
 from ftrl_engine.errors import DataError
-from ftrl_engine.rows import FEATURES, MAX_ROW_FEATURES, make_sink, with_room
+from ftrl_engine.sink import FEATURES, MAX_ROW_FEATURES, make_sink, with_room
 from tests.oracles.events import N_SLOTS, Event, events, pack, summed
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ftrl_engine import FeatureHasher, Schema
 from ftrl_engine.errors import ConfigError
-from ftrl_engine.rows import MAX_ROW_FEATURES
 from ftrl_engine.schema import Field
+from ftrl_engine.sink import MAX_ROW_FEATURES
 from streams.codecs import base
 from streams.codecs.base import format_names, open_codec
 from streams.codecs.jsonl import JsonlCodec

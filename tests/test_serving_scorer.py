@@ -16,8 +16,8 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder, flatten
 from ftrl_engine.jit import COMPILED
 from ftrl_engine.plan import make_plan
-from ftrl_engine.rows import ROWS, make_sink
 from ftrl_engine.schema import LABEL_NAMES, Schema
+from ftrl_engine.sink import ROWS, make_sink
 from ftrl_engine.snapshot import Snapshot
 from serving.request_rows import MAX_REQUEST_FEATURES
 from serving.request_values import TooLargeError

@@ -20,8 +20,8 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.naming import Feature, FeatureNamer
 from ftrl_engine.plan import make_plan
-from ftrl_engine.rows import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, make_sink, reset
 from ftrl_engine.schema import Schema
+from ftrl_engine.sink import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, make_sink, reset
 from ftrl_engine.text import needs_check
 from streams.source import Block, Refusal
 

@@ -9,32 +9,30 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.counted_values import add_counted_text, way_of
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.hashing import salt
 from ftrl_engine.jit import at, byte_mask, inlined, kernel, put_at, trailing_zeros
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import UNKNOWN, Plan, planned_fields
-from ftrl_engine.rows import (
+from ftrl_engine.rows import finish
+from ftrl_engine.schema import LABEL_NAMES, Schema
+from ftrl_engine.sink import (
     BAD_QUOTES,
     BAD_UTF8,
     NUL_BYTE,
     OK,
     REASONS,
-    TEXT,
     WRONG_COLUMNS,
     Sink,
-    add_counted_text,
-    add_text,
     begin,
     fail,
-    finish,
     has_room,
     refuse,
     set_cells,
-    way_of,
 )
-from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.text import text_problem
+from ftrl_engine.values import TEXT, add_text
 from streams.codecs.base import Codec
 from streams.source import PADDING, Block
 
@@ -248,7 +246,7 @@ def add_unescaped(
 def add_column(
     plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
 ) -> None:
-    """As :func:`ftrl_engine.rows.add_text`, compiled once for all callers here."""
+    """As :func:`ftrl_engine.values.add_text`, compiled once for all callers here."""
     add_text(plan, sink, field, salt, data, lo, hi)
 
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.counted_values import add_counted_value
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
 from ftrl_engine.jit import at, inlined, kernel, load64
@@ -29,29 +30,20 @@ from ftrl_engine.json_keys import (
 from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, scan_number, short_whole
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
-from ftrl_engine.rows import (
-    BAD_SYNTAX,
+from ftrl_engine.rows import finish
+from ftrl_engine.schema import Schema
+from ftrl_engine.sink import BAD_SYNTAX, OK, REASONS, Sink, begin, cell_count, has_room, refuse, set_cells
+from ftrl_engine.text import string_end, text_problem
+from ftrl_engine.values import (
     DECIMAL_FORM,
     FALSE_FORM,
     INTEGER_FORM,
-    OK,
-    REASONS,
     TEXT,
     TRUE_FORM,
     WORD,
-    Sink,
-    add_counted_value,
     add_value,
-    begin,
-    cell_count,
-    finish,
-    has_room,
     kind_of,
-    refuse,
-    set_cells,
 )
-from ftrl_engine.schema import Schema
-from ftrl_engine.text import string_end, text_problem
 from streams.codecs.base import Codec
 from streams.source import Block
 

@@ -18,22 +18,11 @@ from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import parse_number
 from ftrl_engine.plan import SKIP, Plan, find_field
-from ftrl_engine.rows import (
-    BAD_LABEL,
-    OK,
-    REASONS,
-    Sink,
-    add_cell,
-    begin,
-    fail,
-    finish,
-    has_room,
-    kind_of,
-    refuse,
-    set_label,
-)
+from ftrl_engine.rows import finish
 from ftrl_engine.schema import Schema
+from ftrl_engine.sink import BAD_LABEL, OK, REASONS, Sink, add_cell, begin, fail, has_room, refuse
 from ftrl_engine.text import find_stop, text_problem
+from ftrl_engine.values import kind_of, set_label
 from streams.codecs.base import Codec
 from streams.source import Block
 

@@ -21,7 +21,9 @@ from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import parse_number
 from ftrl_engine.plan import SKIP, Plan, find_field
-from ftrl_engine.rows import (
+from ftrl_engine.rows import finish
+from ftrl_engine.schema import Schema
+from ftrl_engine.sink import (
     BAD_LABEL,
     NO_LABEL,
     OK,
@@ -30,16 +32,12 @@ from ftrl_engine.rows import (
     add_cell,
     begin,
     fail,
-    finish,
     has_room,
-    kind_of,
     refuse,
-    set_importance,
-    set_label,
     status,
 )
-from ftrl_engine.schema import Schema
 from ftrl_engine.text import find_stop, text_problem
+from ftrl_engine.values import kind_of, set_importance, set_label
 from streams.codecs.base import Codec
 from streams.source import Block
 
