@@ -86,10 +86,15 @@ class Broker:
     secure      adds a SASL_PLAINTEXT listener (PLAIN, SCRAM-SHA-256) and a SASL_SSL listener with a
                 certificate whose authority is in ``ca_file``
     properties  more of server.properties
+    port        where clients connect; a free one unless it is given
     """
 
     def __init__(
-        self, directory: Path, secure: bool = False, properties: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        secure: bool = False,
+        properties: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
         if shutil.which("java") is None:
             raise NoBrokerError("there is no Java; on Debian: apt-get install default-jre-headless")
@@ -97,7 +102,8 @@ class Broker:
         self._jars = jars()
         self._secure = secure
         self._process: subprocess.Popen[bytes] | None = None
-        port, controller, sasl, tls = _free_ports(4)
+        free, controller, sasl, tls = _free_ports(4)
+        port = port or free
         self.address = f"127.0.0.1:{port}"
         self.sasl_address, self.tls_address = f"127.0.0.1:{sasl}", f"localhost:{tls}"
         self.ca_file = directory / "ca.pem"
@@ -250,10 +256,16 @@ def main() -> int:
     parser.add_argument(
         "--topic", action="append", default=[], metavar="NAME[:PARTITIONS]", help="make a topic"
     )
+    parser.add_argument("--port", type=int, default=9092, metavar="N", help="where to listen (9092)")
     args = parser.parse_args()
+    with socket.socket() as taken:
+        if taken.connect_ex(("127.0.0.1", args.port)) == 0:
+            print(f"make kafka: port {args.port} is in use; ARGS='--port N' names another", file=sys.stderr)
+            return 1
     with tempfile.TemporaryDirectory(prefix="ftrl-kafka-") as name:
         try:
-            broker = Broker(args.directory or Path(name), properties={"auto.create.topics.enable": "true"})
+            properties = {"auto.create.topics.enable": "true"}
+            broker = Broker(args.directory or Path(name), properties=properties, port=args.port)
             print("starting Apache Kafka ...", file=sys.stderr, flush=True)
             broker.start()
         except NoBrokerError as error:

@@ -89,14 +89,21 @@ class Batch:
         self.importance = np.ones(rows) if weights is None else weights
 
     @classmethod
-    def from_sink(cls, sink: Sink, n_slots: int) -> Batch:
-        """The rows a codec has written; labels are None where any row has none."""
+    def from_sink(cls, sink: Sink, n_slots: int, copy: bool = False) -> Batch:
+        """The rows a codec has written; labels are None where any row has none.
+
+        Without ``copy`` the batch shares the sink's memory.
+        """
         batch = cls.__new__(cls)
         batch._take(sink, n_slots)
         rows = int(sink.state[ROWS])
         labels = sink.labels[:rows]
         batch.labels = None if np.isnan(labels).any() else labels
         batch.importance = sink.importance[:rows]
+        if copy:
+            for name in ("indptr", "slots", "labels", "importance", "valued", "raw_values"):
+                array = getattr(batch, name)
+                setattr(batch, name, None if array is None else array.copy())
         return batch
 
     def _take(self, sink: Sink, n_slots: int) -> None:

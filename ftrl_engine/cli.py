@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ftrl_engine import __version__
 from ftrl_engine.errors import ConfigError, FtrlError
@@ -55,6 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (FtrlError, OSError) as error:
         print(f"ftrl {words[0]}: {error}", file=sys.stderr)
         return FAILED
+
+
+def program() -> None:
+    """The console script. It ends at once: taking the compiled code apart first takes a third of a second.
+
+    Whatever a command has open is closed by the command.
+    """
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _top_parser() -> argparse.ArgumentParser:

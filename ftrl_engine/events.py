@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from ftrl_engine.errors import DataError
 from ftrl_engine.hashing import as_buffer, salt
-from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.jit import kernel
 from ftrl_engine.plan import KIND, NAME_HI, NAME_LO, SKIP, UNKNOWN, Plan, find_field
 from ftrl_engine.rows import (
-    _CELLS,
     DECIMAL_FORM,
     FALSE_FORM,
     INTEGER_FORM,
@@ -91,12 +90,6 @@ def add_event(
         field = find_field(plan, salts[i])
         add_value(plan, sink, field, salts[i], forms[i], data, bounds[i], bounds[i + 1])
     finish(plan, sink, record, need_label)
-
-
-@inlined
-def cell_count(sink: Sink) -> int:
-    """How many cells the row at hand has so far, crosses apart."""
-    return int(sink.state[_CELLS])
 
 
 def flatten(event: Mapping[str, Any], skips: Skips = lambda field, whole: False) -> Iterator[Value]:

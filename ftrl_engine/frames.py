@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import DataError
-from ftrl_engine.events import cell_count
 from ftrl_engine.frame_columns import (
     MISSING,
     NO_NUMBERS,
@@ -35,6 +34,7 @@ from ftrl_engine.rows import (
     add_number,
     add_value,
     begin,
+    cell_count,
     finish,
     has_room,
     kind_of,

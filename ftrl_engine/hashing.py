@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError
-from ftrl_engine.jit import inlined, kernel, load32, load64
+from ftrl_engine.jit import at, inlined, kernel, load32, load64
 
 MIN_BITS, MAX_BITS = 1, 31
 
@@ -82,7 +82,7 @@ def xxh64(data: NDArray[np.uint8], lo: int, hi: int, seed: np.uint64) -> np.uint
         h = _rotate(h ^ (np.uint64(load32(data, lo)) * _P1), _R23) * _P2 + _P3
         lo += 4
     while lo < hi:
-        h = _rotate(h ^ (np.uint64(data[lo]) * _P5), _R11) * _P1
+        h = _rotate(h ^ (np.uint64(at(data, lo)) * _P5), _R11) * _P1
         lo += 1
     return _avalanche(h)
 

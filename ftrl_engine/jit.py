@@ -12,9 +12,13 @@ tests compare them with the slow oracles.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import re
+import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,6 +32,8 @@ from numba.extending import intrinsic
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPILED = not config.DISABLE_JIT
+_DIGEST = re.compile("[0-9a-f]{20}")
+_KEPT_SECONDS = 30 * 86_400
 _PACKAGES = ("ftrl_engine", "streams", "serving", "bench")
 
 
@@ -40,6 +46,22 @@ def _digest_of_sources() -> str:
             if b"kernel" in text or b"inlined" in text:
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0" + text)
     return digest.hexdigest()[:20]
+
+
+def spare_blas() -> None:
+    """Let numba start without BLAS, for which it loads scipy.linalg: a fifth of a command's start.
+
+    No kernel here needs it. For programs of this project only, because kernels of others in the
+    same process would be refused linear algebra.
+    """
+    if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
+        return
+    blocked: dict[str, Any] = cast(dict[str, Any], sys.modules)
+    blocked["scipy.linalg"] = None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del blocked["scipy.linalg"]
 
 
 def _writable(directory: Path) -> bool:
@@ -55,7 +77,24 @@ def _find_cache() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
     directory = root / _digest_of_sources()
-    return directory if _writable(directory) else None
+    new = not directory.exists()
+    if not _writable(directory):
+        return None
+    if new:
+        _forget_old(root, directory)
+    else:
+        with suppress(OSError):
+            os.utime(directory)
+    return directory
+
+
+def _forget_old(root: Path, newest: Path) -> None:
+    """Remove the kernels of versions that were not used for a month before the newest one was made."""
+    with suppress(OSError):
+        made = newest.stat().st_mtime
+        for other in root.iterdir():
+            if _DIGEST.fullmatch(other.name) and other.stat().st_mtime < made - _KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 CACHE: Path | None = _find_cache() if COMPILED else None
@@ -133,6 +172,70 @@ if COMPILED:
     load32 = intrinsic(_loader(32))
 
     @intrinsic
+    def at(typingctx: Any, array: Any, index: Any) -> Any:
+        """``array[index]`` of a 1-d array for an index that is never negative.
+
+        An ordinary signed index may count from the end, which costs three instructions and a
+        register for every access; loops over bytes and cells do without.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            array_type = signature.args[0]
+            data = context.make_array(array_type)(context, builder, args[0]).data
+            return context.unpack_value(builder, array_type.dtype, builder.gep(data, [args[1]]))
+
+        return array.dtype(array, types.intp), codegen
+
+    @intrinsic
+    def put_at(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+        """``array[index] = value`` of a 1-d array for an index that is never negative."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            array_type = signature.args[0]
+            data = context.make_array(array_type)(context, builder, args[0]).data
+            context.pack_value(builder, array_type.dtype, args[2], builder.gep(data, [args[1]]))
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, array.dtype), codegen
+
+    @intrinsic
+    def byte_mask(typingctx: Any, buffer: Any, index: Any, byte: Any) -> Any:
+        """Bit i of the uint64 tells whether ``buffer[index + i] == byte``; reads 64 bytes."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            wide = ir.VectorType(ir.IntType(8), 64)
+            text = builder.load(builder.bitcast(pointer, wide.as_pointer()))
+            text.align = 1
+            one = builder.insert_element(
+                ir.Constant(wide, ir.Undefined), builder.trunc(args[2], ir.IntType(8)), ir.IntType(32)(0)
+            )
+            all_of_it = builder.shuffle_vector(
+                one, one, ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+            )
+            return builder.bitcast(builder.icmp_unsigned("==", text, all_of_it), ir.IntType(64))
+
+        return types.uint64(buffer, types.intp, types.intp), codegen
+
+    @intrinsic
+    def string_mask(typingctx: Any, buffer: Any, index: Any) -> Any:
+        """Bit i of the uint32: ``buffer[index + i]`` is a quote, a backslash or below 32; reads 32 bytes."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            wide = ir.VectorType(ir.IntType(8), 32)
+            text = builder.load(builder.bitcast(pointer, wide.as_pointer()))
+            text.align = 1
+            quotes, backslashes, controls = (
+                builder.icmp_unsigned(how, text, ir.Constant(wide, [byte] * 32))
+                for how, byte in (("==", 34), ("==", 92), ("<", 32))
+            )
+            found = builder.or_(builder.or_(quotes, backslashes), controls)
+            return builder.bitcast(found, ir.IntType(32))
+
+        return types.uint32(buffer, types.intp), codegen
+
+    @intrinsic
     def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
         """Ask the memory for row ``row`` of a 2-d table that will be written soon."""
 
@@ -156,6 +259,21 @@ else:
 
     def load32(buffer: Any, index: int) -> Any:
         return np.uint32(int.from_bytes(bytes(buffer[index : index + 4]), "little"))
+
+    def at(array: Any, index: int) -> Any:
+        return array[index]
+
+    def put_at(array: Any, index: int, value: Any) -> None:
+        array[index] = value
+
+    def byte_mask(buffer: Any, index: int, byte: int) -> Any:
+        found = np.packbits(buffer[index : index + 64] == byte, bitorder="little")
+        return np.uint64(int.from_bytes(found.tobytes(), "little"))
+
+    def string_mask(buffer: Any, index: int) -> Any:
+        text = buffer[index : index + 32]
+        found = np.packbits((text == 34) | (text == 92) | (text < 32), bitorder="little")
+        return np.uint32(int.from_bytes(found.tobytes(), "little"))
 
     def prefetch(table: Any, row: int) -> None:
         return None

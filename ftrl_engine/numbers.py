@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.decimals import read_decimal
-from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.jit import at, inlined, kernel, load64
 
 # What `scan_number` finds. Digits, an unsigned exponent and no point (12e7) are EXPONENT: no
 # program writes a number so, but many hexadecimal identifiers look like it.
@@ -28,6 +28,12 @@ _ZERO, _NINE = 48, 57
 _PLUS, _MINUS, _DOT, _E, _SMALL_E = 43, 45, 46, 69, 101
 _EXACT_DIGITS = 15  # an integer of so many digits, and the powers below, are exact in float64
 _EXACT_POWERS = np.array([10.0**i for i in range(23)])
+
+_ZEROS, _SIGNS = np.uint64(0x3030303030303030), np.uint64(0x8080808080808080)
+_TO_SIGN = np.uint64(0x4646464646464646)  # lifts what is above 9 to the sign bit
+_NIBBLES, _PAIRS, _QUADS = (
+    np.uint64(x) for x in (0x0F0F0F0F0F0F0F0F, 0x00FF00FF00FF00FF, 0x0000FFFF0000FFFF)
+)
 
 
 @inlined
@@ -107,6 +113,31 @@ def parse_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
     return _parse_any_number(data, lo, hi)
 
 
+@kernel
+def read_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
+    """As :func:`parse_number`, not merged into its callers."""
+    return parse_number(data, lo, hi)
+
+
+@inlined
+def short_whole(data: NDArray[np.uint8], lo: int, hi: int) -> int:
+    """The number of one to eight digits that ``data[lo:hi]`` is, else -1; reads eight bytes from ``lo`` on.
+
+    Eight digits are read as one word whose halves are joined three times (D. Lemire's form).
+    """
+    length = hi - lo
+    if length < 1 or length > 8:
+        return -1
+    # Zeros before the first digit fill the word.
+    shift = np.uint64(64 - 8 * length)
+    word = (load64(data, lo) << shift) | ((_ZEROS >> np.uint64(8)) >> (np.uint64(56) - shift))
+    if ((word + _TO_SIGN) | (word - _ZEROS)) & _SIGNS != np.uint64(0):
+        return -1
+    word = ((word & _NIBBLES) * np.uint64(2561)) >> np.uint64(8)
+    word = ((word & _PAIRS) * np.uint64(6553601)) >> np.uint64(16)
+    return int(np.int64(((word & _QUADS) * np.uint64(42949672960001)) >> np.uint64(32)))
+
+
 @inlined
 def signed_log1p(x: float) -> float:
     """sign(x) log(1 + |x|)."""
@@ -127,6 +158,20 @@ def log_bucket(x: float) -> np.int64:
         bucket = -10 + np.int64(math.floor(2.0 * math.log2(size)))
         return bucket if x > 0 else bucket - 4096
     return bucket if x >= 0 else -bucket - 1_000_000
+
+
+# The buckets of the whole numbers that occur most, so that they need no logarithm.
+_SMALL_BUCKETS = np.array(
+    [x if x <= 2 else 3 + math.floor(math.log(x) * math.log(x)) for x in range(4096)], dtype=np.int16
+)
+
+
+@inlined
+def bucket_of_whole(x: int) -> np.int64:
+    """``log_bucket(x)`` of a whole number x >= 0."""
+    if x < len(_SMALL_BUCKETS):
+        return np.int64(at(_SMALL_BUCKETS, x))
+    return log_bucket(float(x))
 
 
 @kernel

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.hashing import as_buffer, check_bits, hash_bytes, salt
-from ftrl_engine.jit import inlined
+from ftrl_engine.jit import at, inlined
 from ftrl_engine.schema import LABEL_NAMES, MAX_FIELDS, Field, Schema
 
 # Kinds as the kernels see them.
@@ -154,9 +154,9 @@ def find_field(plan: Plan, salt_of_name: np.uint64) -> int:
     """The number of the field whose name has this salt (64 bits: taken as the name), or UNKNOWN."""
     mask = len(plan.table) - 1
     cell = np.int64(salt_of_name & np.uint64(mask))
-    while plan.table[cell] != UNKNOWN:
-        number = np.int64(plan.table[cell])
-        if plan.salts[number] == salt_of_name:
+    while at(plan.table, cell) != UNKNOWN:
+        number = np.int64(at(plan.table, cell))
+        if at(plan.salts, number) == salt_of_name:
             return int(number)
         cell = (cell + 1) & mask
     return UNKNOWN

@@ -16,8 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64, xxh64_word
-from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.numbers import DECIMAL, bin_of, log_bucket, parse_number, scan_number, signed_log1p
+from ftrl_engine.jit import at, inlined, kernel, put_at
+from ftrl_engine.numbers import (
+    DECIMAL,
+    bin_of,
+    bucket_of_whole,
+    log_bucket,
+    parse_number,
+    read_number,
+    scan_number,
+    short_whole,
+    signed_log1p,
+)
 from ftrl_engine.plan import (
     AUTO,
     BINS,
@@ -80,6 +90,7 @@ REASONS = {
 _CELLS, _STATUS, FEATURES, ROWS, REFUSED, _STAMP = range(6)
 # The table that notices a slot seen before in the row: a short row stays in the first-level cache.
 _SEEN_BITS, _SEEN_BITS_SHORT, _SHORT_ROW = 17, 11, 512
+_DIGIT_9 = 57  # no number starts with a byte above it
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -144,6 +155,13 @@ def make_sink(rows: int, features: int) -> Sink:
     )
 
 
+def reset(sink: Sink) -> None:
+    """Empty a sink whose rows are not needed any more."""
+    sink.state[:] = 0
+    sink.present[:] = 0
+    sink.seen[:] = 0
+
+
 def with_room(sink: Sink) -> Sink:
     """The sink itself, or the same rows in twice the room where a widest row might not fit."""
     if int(sink.state[FEATURES]) + MAX_ROW_FEATURES <= len(sink.slots):
@@ -195,8 +213,6 @@ def add_cell(sink: Sink, field: int, h: np.uint64, value: float) -> None:
         sink.hashes[k] = h
         sink.amounts[k] = value
         sink.owners[k] = field
-        if field != UNKNOWN:
-            sink.present[field] = sink.state[_STAMP]
         sink.state[_CELLS] = k + 1
     else:
         fail(sink, TOO_MANY_FEATURES)
@@ -288,6 +304,85 @@ def add_text(
         add_number(plan, sink, field, salt, kind, parse_number(data, lo, hi))
 
 
+@kernel
+def _add_text_after(
+    plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
+) -> int:
+    sink.state[_CELLS] = cells
+    add_text(plan, sink, field, salt, data, lo, hi)
+    return int(sink.state[_CELLS])
+
+
+# What add_counted_text does itself with a text; ANY_TEXT is left to add_text.
+SKIP_TEXT, HASH_TEXT, AUTO_TEXT, BUCKET_TEXT, LABEL_TEXT, ANY_TEXT = range(6)
+
+
+@inlined
+def way_of(plan: Plan, field: int) -> int:
+    """The way in which :func:`add_counted_text` takes texts of a field."""
+    kind = kind_of(plan, field)
+    if kind == SKIP:
+        return SKIP_TEXT
+    if kind == TOKEN:
+        return HASH_TEXT
+    if kind == AUTO:
+        return AUTO_TEXT
+    if kind == LABEL:
+        return LABEL_TEXT
+    return BUCKET_TEXT if kind == NUMBER and plan.fields[field, TRANSFORM] == LOG_BUCKET else ANY_TEXT
+
+
+@inlined
+def add_counted_text(
+    plan: Plan, sink: Sink, cells: int, way: int, field: int, salt: np.uint64,
+    data: NDArray[np.uint8], lo: int, hi: int,
+) -> int:  # fmt: skip
+    """As :func:`add_text`, for a loop over many values that keeps the number of cells itself.
+
+    The count comes in and the new one goes out, which spares every value a detour through
+    memory; :func:`set_cells` hands it over before anything else is done with the row. What
+    occurs most is merged into the loop, the rest is a call. Reads eight bytes from ``lo`` on.
+    """
+    if lo == hi or way == SKIP_TEXT:
+        return cells
+    if way != ANY_TEXT and cells < MAX_ROW_FEATURES:
+        whole = -1 if way == HASH_TEXT else short_whole(data, lo, hi)
+        if way == HASH_TEXT or (
+            way == AUTO_TEXT
+            and (whole >= 0 or at(data, lo) > _DIGIT_9 or scan_number(data, lo, hi) != DECIMAL)
+        ):
+            return _put_cell(sink, cells, field, xxh64(data, lo, hi, salt))
+        if way == BUCKET_TEXT and whole >= 0:
+            return _put_cell(sink, cells, field, xxh64_word(np.uint64(bucket_of_whole(whole)), salt))
+        if way == LABEL_TEXT and whole >= 0:
+            set_label(plan, sink, float(whole))
+            return cells
+        x = read_number(data, lo, hi)
+        if way != LABEL_TEXT and math.isfinite(x):
+            return _put_cell(sink, cells, field, xxh64_word(np.uint64(log_bucket(x)), salt))
+    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+
+
+@inlined
+def _put_cell(sink: Sink, cells: int, field: int, h: np.uint64) -> int:
+    put_at(sink.hashes, cells, h)
+    put_at(sink.amounts, cells, 1.0)
+    put_at(sink.owners, cells, field)
+    return cells + 1
+
+
+@inlined
+def cell_count(sink: Sink) -> int:
+    """How many cells the row at hand has so far, crosses apart."""
+    return int(sink.state[_CELLS])
+
+
+@inlined
+def set_cells(sink: Sink, cells: int) -> None:
+    """Hand over the number of cells of the row at hand."""
+    sink.state[_CELLS] = cells
+
+
 # Forms of a typed value: what JSON or Python says it is.
 TEXT, WORD, INTEGER_FORM, DECIMAL_FORM, TRUE_FORM, FALSE_FORM = range(6)
 
@@ -317,6 +412,28 @@ def add_value(
         add_number(plan, sink, field, salt, kind, x)
     elif lo < hi:
         add_cell(sink, field, xxh64(data, lo, hi, salt), 1.0)
+
+
+@kernel
+def _add_value_after(
+    plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, form: int,
+    data: NDArray[np.uint8], lo: int, hi: int,
+) -> int:  # fmt: skip
+    sink.state[_CELLS] = cells
+    add_value(plan, sink, field, salt, form, data, lo, hi)
+    return int(sink.state[_CELLS])
+
+
+@inlined
+def add_counted_value(
+    plan: Plan, sink: Sink, cells: int, way: int, field: int, salt: np.uint64, form: int,
+    data: NDArray[np.uint8], lo: int, hi: int,
+) -> int:  # fmt: skip
+    """As :func:`add_value`, for a loop that keeps the number of cells: see :func:`add_counted_text`."""
+    if way != ANY_TEXT and (form == TEXT or form == INTEGER_FORM):
+        # An integer in an auto field is a token, as its text would be.
+        return add_counted_text(plan, sink, cells, way, field, salt, data, lo, hi)
+    return _add_value_after(plan, sink, cells, field, salt, form, data, lo, hi)
 
 
 @kernel
@@ -377,10 +494,15 @@ def _add_crosses(plan: Plan, sink: Sink) -> None:
 
 
 @inlined
+def _seen_cell(slot: np.uint32, bits: int) -> int:
+    return int(np.int64((np.uint64(slot) * _GOLDEN) >> np.uint64(64 - bits)))
+
+
+@inlined
 def _place(sink: Sink, start: int, k: int, bits: int, slot: np.uint32, value: float) -> int:
     """Write one feature of the row at ``k``, or add it to the one with its slot; returns the next k."""
     mask = (1 << bits) - 1
-    cell = np.int64((np.uint64(slot) * _GOLDEN) >> np.uint64(64 - bits))
+    cell = _seen_cell(slot, bits)
     # Entries up to `start` belong to rows before this one: the cell is free.
     while np.int64(sink.seen[cell]) > start:
         j = np.int64(sink.seen[cell]) - 1
@@ -403,36 +525,68 @@ def _all_in_range(values: NDArray[np.float64], lo: int, hi: int) -> bool:
 
 
 @inlined
+def _place_ones(plan: Plan, sink: Sink, start: int, bits: int) -> int:
+    """Write the first features whose values are 1 and whose slots differ; returns how many.
+
+    This is the whole row nearly always, and then no value has to be written.
+    """
+    mask = (1 << bits) - 1
+    cells = sink.state[_CELLS]
+    for done in range(cells):
+        slot = np.uint32(at(sink.hashes, done) >> plan.shift)
+        cell = _seen_cell(slot, bits)
+        while np.int64(at(sink.seen, cell)) > start:
+            if at(sink.slots, np.int64(at(sink.seen, cell)) - 1) == slot:
+                return int(done)
+            cell = (cell + 1) & mask
+        if at(sink.amounts, done) != 1.0:
+            return int(done)
+        put_at(sink.seen, cell, start + done + 1)
+        put_at(sink.slots, start + done, slot)
+    return int(cells)
+
+
+@kernel
+def _place_rest(plan: Plan, sink: Sink, start: int, done: int, bits: int) -> None:
+    """Write the features from cell ``done`` on, with the values of all."""
+    for k in range(start, start + done):
+        sink.values[k] = 1.0
+    k = start + done
+    for cell in range(done, sink.state[_CELLS]):
+        if sink.amounts[cell] != 0.0:
+            k = _place(sink, start, k, bits, np.uint32(sink.hashes[cell] >> plan.shift), sink.amounts[cell])
+    if _all_in_range(sink.values, start, k):
+        sink.state[FEATURES] = k
+    else:
+        # Sums and products of finite values may overflow.
+        fail(sink, BAD_NUMBER)
+        sink.seen[:] = 0  # the next row starts at the same place
+
+
+@inlined
 def _write_row(plan: Plan, sink: Sink) -> int:
     """Cells to slots and values; returns whether some value is not 1."""
     state = sink.state
     start = state[FEATURES]
     bits = _SEEN_BITS_SHORT if state[_CELLS] <= _SHORT_ROW else _SEEN_BITS
-    k = start
-    valued = 0
-    for cell in range(state[_CELLS]):
-        value = sink.amounts[cell]
-        if value == 0.0:
-            continue
-        before = k
-        k = _place(sink, start, k, bits, np.uint32(sink.hashes[cell] >> plan.shift), value)
-        if k == before or value != 1.0:
-            valued = 1
-    if valued == 1 and not _all_in_range(sink.values, start, k):
-        # Sums and products of finite values may overflow.
-        fail(sink, BAD_NUMBER)
-        sink.seen[:] = 0  # the next row starts at the same place
-        return valued
-    state[FEATURES] = k
-    return valued
+    done = _place_ones(plan, sink, start, bits)
+    if done == state[_CELLS]:
+        state[FEATURES] = start + done
+        return 0
+    _place_rest(plan, sink, start, done, bits)
+    return 1
 
 
-@inlined
+@kernel
 def _add_missing(plan: Plan, sink: Sink) -> None:
     """The features of fields that have none but whose absence counts."""
+    stamp = sink.state[_STAMP]
+    for cell in range(sink.state[_CELLS]):
+        if sink.owners[cell] != UNKNOWN:
+            sink.present[sink.owners[cell]] = stamp
     for i in range(len(plan.missing_fields)):
         field = plan.missing_fields[i]
-        if sink.present[field] != sink.state[_STAMP]:
+        if sink.present[field] != stamp:
             add_cell(sink, field, plan.missing_hashes[i], 1.0)
 
 
@@ -441,7 +595,8 @@ def finish(plan: Plan, sink: Sink, record: int, need_label: bool) -> None:
     """End the row of ``record``: keep it, or note why it is refused."""
     if len(plan.cross_salts) > 0 and sink.state[_STATUS] == OK:
         _add_crosses(plan, sink)
-    _add_missing(plan, sink)
+    if len(plan.missing_fields) > 0:
+        _add_missing(plan, sink)
     if need_label and math.isnan(sink.event[0]):
         fail(sink, NO_LABEL)
     row = sink.state[ROWS]

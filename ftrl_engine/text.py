@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.jit import inlined, kernel, load64, trailing_zeros
+from ftrl_engine.jit import at, inlined, kernel, load64, string_mask, trailing_zeros
 from ftrl_engine.rows import BAD_UTF8, NUL_BYTE, OK
 
+_QUOTE = 34
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 _COLONS = np.uint64(58) * _ONES
@@ -85,7 +86,26 @@ def find_stop(data: NDArray[np.uint8], i: int, hi: int, pattern: np.uint64) -> i
     return hi
 
 
+@inlined
+def string_end(data: NDArray[np.uint8], i: int, hi: int) -> int:
+    """The index of the quote that ends a JSON string, or hi where an escape, a control byte or hi is first.
+
+    Reads up to 32 bytes past ``hi``.
+    """
+    while i < hi:
+        found = string_mask(data, i)
+        if found != np.uint32(0):
+            i += trailing_zeros(np.uint64(found))
+            return i if i < hi and at(data, i) == _QUOTE else hi
+        i += 32
+    return hi
+
+
+@kernel
 def needs_check(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
     """Whether ``data[lo:hi]`` holds anything but bytes 1..127."""
-    part = data[lo:hi]
-    return len(part) > 0 and (int(part.min()) == 0 or int(part.max()) >= 0x80)
+    high, zeros = np.uint8(0), False
+    for i in range(lo, hi):
+        high |= at(data, i)
+        zeros |= at(data, i) == 0
+    return bool(zeros or high >= 0x80)

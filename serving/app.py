@@ -11,25 +11,32 @@ import asyncio
 import importlib
 import logging
 import pkgutil
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from ftrl_engine.errors import ConfigError
-from serving import explain_route, openapi, probes, protocols, score_route
+from serving import explain_route, feedback, openapi, probes, protocols, score_route
+from serving.access_token import AccessToken
+from serving.counts import Counts
+from serving.feedback_link import FeedbackLink
 from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
 from serving.routes import OTHER, Router
-from serving.scorer import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, Scorer
+from serving.scorer import scorer_of
+from serving.server_state import ServerState
 from serving.service import Service
-from serving.store import DEFAULT_RELOAD_SECONDS, SnapshotStore
+from serving.settings import (
+    BODY_SECONDS,
+    DEFAULT_MAX_BODY,
+    DEFAULT_MAX_CANDIDATES,
+    DEFAULT_MAX_FIELDS,
+    DEFAULT_MAX_OPEN,
+    DEFAULT_RELOAD_SECONDS,
+    ServeSettings,
+)
+from serving.store import ModelStore, SnapshotStore
 
 # Each gives its routes.
-_MODULES = (score_route, explain_route, probes)
-# A client has this long to send its body.
-BODY_SECONDS = 10.0
-# Requests whose bodies are being read at the same time; each may hold max_body bytes.
-DEFAULT_MAX_OPEN = 1000
+_MODULES = (score_route, explain_route, feedback, probes)
 _LOOK_SECONDS = 0.01
 _log = logging.getLogger(__name__)
 
@@ -40,29 +47,33 @@ def create_app(
     reload_seconds: float = DEFAULT_RELOAD_SECONDS,
     max_body: int = DEFAULT_MAX_BODY,
     max_candidates: int = DEFAULT_MAX_CANDIDATES,
+    max_fields: int = DEFAULT_MAX_FIELDS,
     max_open: int = DEFAULT_MAX_OPEN,
     body_seconds: float = BODY_SECONDS,
+    token: str | None = None,
 ) -> App:
     """An ASGI application that scores by the newest snapshot in the directory ``model``.
 
     reload_seconds  how often it looks for a newer one
-    max_body        bytes of a request; max_candidates: of a request; max_open: requests being
-                    read at once; body_seconds: the time a client has to send one
+    max_body        bytes of a request; max_candidates: of a request; max_fields: of its context
+                    and of each candidate; max_open: requests being read at once; body_seconds:
+                    the time a client has to send one
+    token           what clients must show as bearer token; None: nothing
 
     ConfigError where a limit breaks its rule or the extra ``serve`` is not installed.
     """
-    for name, value, least, most in (
-        ("reload_seconds", reload_seconds, 0.01, 86400.0),
-        ("max_body", max_body, 2, 1 << 30),
-        ("max_candidates", max_candidates, 1, 10_000_000),
-        ("max_open", max_open, 1, 1_000_000),
-        ("body_seconds", body_seconds, 0.01, 86400.0),
-    ):
-        if not least <= value <= most:
-            raise ConfigError(f"{name} must be between {least} and {most}, got {value!r}")
-    make_scorer = partial(Scorer, max_candidates=max_candidates, max_body=max_body)
-    store = SnapshotStore(Path(model), reload_seconds, make_scorer)
-    return App(Service(store, BodyReader(max_body, max_open, body_seconds)))
+    settings = ServeSettings(
+        model=str(model),
+        reload_seconds=reload_seconds,
+        max_body=max_body,
+        max_candidates=max_candidates,
+        max_fields=max_fields,
+        max_open=max_open,
+        body_seconds=body_seconds,
+        token=token,
+    )
+    settings.check()
+    return App.of(settings, SnapshotStore(Path(model), reload_seconds, scorer_of(settings)))
 
 
 def _protocols() -> list[ModuleType]:
@@ -74,12 +85,30 @@ def _protocols() -> list[ModuleType]:
 class App:
     """The application; ``store`` says which snapshot it serves."""
 
-    def __init__(self, service: Service) -> None:
-        self.store = service.store
+    def __init__(
+        self, service: Service, token: AccessToken | None = None, counts: Counts | None = None
+    ) -> None:
+        self.store, self.state = service.store, service.state
+        self._token = token
         known = [route for module in (*_MODULES, *_protocols()) for route in module.routes(service)]
         self._router = Router([*known, *openapi.routes(service, known)])
-        self._metrics = service.metrics = Metrics(service.store, service.clock)
+        self._metrics = service.metrics = Metrics(service.store, service.clock, counts, service.state)
+        self._metrics.name_routes(list(self._router.endpoints))
         self._ready_for_requests = False
+
+    @classmethod
+    def of(
+        cls,
+        settings: ServeSettings,
+        store: ModelStore,
+        counts: Counts | None = None,
+        state: ServerState | None = None,
+        link: FeedbackLink | None = None,
+    ) -> App:
+        """The application with these settings; feedback goes to ``link``."""
+        bodies = BodyReader(settings.max_body, settings.max_open, settings.body_seconds)
+        service = Service(store, bodies, scorer_of(settings), state=state, link=link)
+        return cls(service, None if settings.token is None else AccessToken(settings.token), counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -116,6 +145,8 @@ class App:
             self._ready_for_requests = True
         route, method = OTHER, scope["method"]
         try:
+            if self._token is not None:
+                self._token.check(scope)
             endpoint = self._router.find(scope)
             route = endpoint.path
             response = await endpoint.handler(method)(scope, receive)

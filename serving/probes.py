@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from serving.http import Receive, Response, Scope
+from serving.http import HttpError, Receive, Response, Scope
 from serving.operations import MODEL_ERRORS, operation
 from serving.routes import Route
-from serving.service import Service
+from serving.service import RETRY, Service
 
 _OBJECT = {"type": "object"}
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
@@ -18,7 +18,10 @@ def routes(service: Service) -> list[Route]:
         return Response.json({"status": "ok"})
 
     async def ready(scope: Scope, receive: Receive) -> Response:
-        facts = service.facts(service.served())
+        if service.state.draining:
+            raise HttpError(503, "the server is about to end; ask another one", RETRY)
+        served = service.served()
+        facts = service.facts(served)
         return Response.json(
             {
                 "status": "ready",
@@ -26,7 +29,9 @@ def routes(service: Service) -> list[Route]:
                 "rows": facts.rows,
                 "age_seconds": facts.age_seconds,
                 "reload_error": store.error,
+                "source": served.snapshot.provenance.get("source"),
             }
+            | service.state.parts()
         )
 
     async def model(scope: Scope, receive: Receive) -> Response:

@@ -22,7 +22,7 @@ SLOW_REQUEST = -1
 ROOM = 64
 # Stamps of the keys of an object: cell 0 counts objects.
 KEY_CELLS = 4096
-_MAX_KEYS = 1024
+MAX_FAST_KEYS = 1024
 _SLOW = -3
 _LONGEST_INTEGER = 18  # more digits may not fit 64 bits
 _LONGEST_DECIMAL = 64  # such a one is finite if its exponent has at most two digits
@@ -169,7 +169,7 @@ def _scan_object(values: Values, keys: NDArray[np.int64], i: int, count: int) ->
         return i + 1, count
     keys[0] += 1
     first = count
-    while data[i] == _QUOTE and count < len(values.forms) and count - first < _MAX_KEYS:
+    while data[i] == _QUOTE and count < len(values.forms) and count - first < MAX_FAST_KEYS:
         lo = i + 1
         end = _string_end(data, lo)
         salt = xxh64(data, lo, end, np.uint64(0))

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.events import cell_count
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
 from ftrl_engine.plan import CROSSED, KIND, SKIP, TOKEN, TOKENS, UNKNOWN, Plan, find_field
@@ -31,6 +30,7 @@ from ftrl_engine.rows import (
     Sink,
     add_value,
     begin,
+    cell_count,
     fail,
     kind_of,
     status,

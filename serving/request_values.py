@@ -30,7 +30,15 @@ _KEYS = ("context", "candidates")
 
 
 class TooLargeError(DataError):
-    """The request asks for more than the server's limits allow."""
+    """The request asks for more than the server's limits allow; ``status`` is that of HTTP."""
+
+    status = 413
+
+
+class TooManyFieldsError(TooLargeError):
+    """One event of the request has more fields or features than are allowed."""
+
+    status = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,14 @@ class ValueList:
         """(field, form, text) of the values of the context, then of each row."""
         values = list(zip(self._fields, self._forms, self._texts, strict=True))
         return [values[lo:hi] for lo, hi in pairwise(self._ends)]
+
+    def check_fields(self, most: int) -> None:
+        """TooManyFieldsError where the context or a candidate has more than ``most`` fields."""
+        for number, (first, last) in enumerate(pairwise(self._ends), -1):
+            count = len(set(self._fields[first:last])) if last - first > most else 0
+            if count > most:
+                where = "context" if number < 0 else f"candidates[{number}]"
+                raise TooManyFieldsError(f"{where} has {count} fields and {most} are allowed; send fewer")
 
     def arrays(self) -> Values:
         """The values as the kernel reads them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,12 +22,17 @@ from serving.request_arrays import (
     Weights,
     make_work,
 )
-from serving.request_json import KEY_CELLS, ROOM, SLOW_REQUEST, scan_request
+from serving.request_json import KEY_CELLS, MAX_FAST_KEYS, ROOM, SLOW_REQUEST, scan_request
 from serving.request_rows import MAX_REQUEST_FEATURES, NOT_FINITE, TOO_MUCH_WORK, Parts, score_request
-from serving.request_values import FieldSalts, TooLargeError, ValueList, decode_request
+from serving.request_values import (
+    FieldSalts,
+    TooLargeError,
+    TooManyFieldsError,
+    ValueList,
+    decode_request,
+)
+from serving.settings import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, DEFAULT_MAX_FIELDS, ServeSettings
 
-DEFAULT_MAX_BODY = 1 << 20
-DEFAULT_MAX_CANDIDATES = 10_000
 # Values of a request that takes the fast way.
 _FAST_VALUES = 1 << 18
 
@@ -48,7 +55,8 @@ class Scored:
 class Scorer:
     """Scores requests by one snapshot; one thread at a time.
 
-    max_body bytes and max_candidates a request; more raises TooLargeError.
+    max_body bytes and max_candidates a request, max_fields in its context and in each candidate;
+    more raises TooLargeError.
     """
 
     def __init__(
@@ -56,8 +64,12 @@ class Scorer:
         snapshot: Snapshot,
         max_candidates: int = DEFAULT_MAX_CANDIDATES,
         max_body: int = DEFAULT_MAX_BODY,
+        max_fields: int = DEFAULT_MAX_FIELDS,
     ) -> None:
         self.snapshot = snapshot
+        self._max_fields = max_fields
+        # The fast way has a limit of its own, so mostly it need not look.
+        self._few_fields = max_fields < MAX_FAST_KEYS
         self._max_candidates, self._max_body = max_candidates, max_body
         self._plan = scoring_plan(snapshot)
         self._salts = FieldSalts()
@@ -83,6 +95,8 @@ class Scorer:
         if len(body) > self._max_body:
             raise TooLargeError(f"{len(body)} bytes are more than the {self._max_body} allowed")
         rows = self._scan(body)
+        if rows >= 0 and self._few_fields and self._values.bounds[rows] > self._max_fields:
+            rows = SLOW_REQUEST  # it may have too many of them
         if rows >= 0:
             reason = score_request(*self._fixed, *self._fast, self._weights, self._scores, rows)
             if reason == OK:
@@ -96,6 +110,7 @@ class Scorer:
         """The same for any request: what :meth:`score` does where the fast way is not open."""
         request = decode_request(body, self._max_candidates)
         listed = ValueList.of(request, self._salts, self._single)
+        listed.check_fields(self._max_fields)
         values = listed.arrays()
         work = make_work(self._plan, int(values.bounds[0]))
         scores = np.empty(request.rows)
@@ -118,6 +133,16 @@ class Scorer:
         return scan_request(len(body), *self._values, self._keys)
 
 
+def scorer_of(settings: ServeSettings) -> Callable[[Snapshot], Scorer]:
+    """Makes scorers within the limits of a server."""
+    return partial(
+        Scorer,
+        max_candidates=settings.max_candidates,
+        max_body=settings.max_body,
+        max_fields=settings.max_fields,
+    )
+
+
 def scoring_plan(snapshot: Snapshot) -> Plan:
     """The plan of the snapshot's schema, in which label and importance are left out."""
     plan = make_plan(snapshot.schema, snapshot.bits)
@@ -138,7 +163,9 @@ def _refusal(reason: int, value: tuple[str, str] | None, where: str) -> DataErro
         )
     if reason == NOT_FINITE:
         return DataError(f"the score{where} is not finite: a number field holds too large a number")
-    if value is None or reason == TOO_MANY_FEATURES:
+    if reason == TOO_MANY_FEATURES:
+        return TooManyFieldsError(f"the event{where} cannot be scored: {REASONS[reason]}")
+    if value is None:
         return DataError(f"the event{where} cannot be scored: {REASONS[reason]}")
     field, text = value
     if reason == BAD_NUMBER:

@@ -1,45 +1,53 @@
 """Answer scoring requests over HTTP from the newest published snapshot.
 
 The server looks for a newer snapshot all the time and swaps it in without losing a request; a
-damaged one is passed over. Without a snapshot it starts and answers 503 until one appears.
+damaged one is passed over. Without a snapshot it starts and answers 503 until one appears. With
+--learn it runs `ftrl learn` beside itself; with --feedback on the same stream it learns from what
+it is told.
 
   POST /score    {"context": {...}, "candidates": [{...}, ...]} -> {"scores": [...], "model": {...}}
   GET  /healthz  alive            GET /readyz   has a model
   GET  /model    what is served   GET /metrics  Prometheus
+  POST /feedback {"events": [{"id": "...", "click": 1, ...}, ...]} -> {"accepted": 1, "duplicates": 0}
 
 examples:
   ftrl serve --model m
   ftrl serve --model m --host 0.0.0.0 --port 80 --max-body 4MB
+  ftrl serve --model m --feedback log:events --learn log:events --schema clicks
   curl -d '{"context": {"user_id": "u7"}, "candidates": [{"item_id": "i1"}]}' localhost:8000/score
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import re
-import signal
 import socket
 import sys
-from types import FrameType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ftrl_engine.errors import ConfigError, FtrlError
+from ftrl_engine.errors import ConfigError
 from streams import flags
+from streams.learn_command import add_settings
 
 if TYPE_CHECKING:
-    import uvicorn
+    from serving.serve_run import LearnOptions
+    from serving.settings import ServeSettings
+    from serving.store import ModelStore
 
-    from serving.app import App
-
-DONE, FAILED, INTERRUPTED = 0, 1, 130
-# Requests that are being answered when the end is asked for get this long.
-GRACE_SECONDS = 10
-IDLE_SECONDS = 75
-BACKLOG = 2048
-_STEP_SECONDS, _SILENT_STEPS = 0.02, 100
+# name, default, metavar, meaning
+_LIMITS: tuple[tuple[str, int | str, str, str], ...] = (
+    ("max-body", "1MB", "SIZE", "bytes of a request, as 512KB"),
+    ("max-candidates", 10_000, "N", "candidates of a request"),
+    ("max-fields", 4096, "N", "fields of the context and of each candidate"),
+    ("max-open", 1000, "N", "requests being read at once, in each worker"),
+    ("max-connections", 10_000, "N", "open connections, in each worker"),
+    ("max-header", "64KB", "SIZE", "bytes of a request line and headers"),
+    ("header-timeout", "10s", "T", "time to send them"),
+    ("body-timeout", "10s", "T", "time to send a body"),
+)
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
@@ -50,16 +58,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reload-every", default="200ms", metavar="T", help="how often to look for a newer snapshot (200ms)"
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that answer, sharing one copy of the model (1)",
+    )
     limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max-body", default="1MB", metavar="SIZE", help="bytes of a request, as 512KB (1MB)"
+    for name, default, metavar, meaning in _LIMITS:
+        kind = int if metavar == "N" else str
+        limits.add_argument(
+            f"--{name}", type=kind, default=default, metavar=metavar, help=f"{meaning} ({default})"
+        )
+    access = parser.add_argument_group("access and operation")
+    access.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="clients must show the token in FILE (or in FTRL_TOKEN) as bearer token",
     )
-    limits.add_argument(
-        "--max-candidates", type=int, default=10_000, metavar="N", help="candidates of a request (10000)"
+    access.add_argument(
+        "--access-log", action="store_true", help="one JSON line on stderr for each answered request"
     )
-    limits.add_argument(
-        "--max-open", type=int, default=1000, metavar="N", help="requests being read at once (1000)"
+    access.add_argument(
+        "--drain", default="0s", metavar="T", help="on a signal: not ready, but answering, for so long (0s)"
     )
+    feedback = parser.add_argument_group("learning while serving")
+    feedback.add_argument(
+        "--learn",
+        nargs="+",
+        metavar="SOURCE",
+        help="follow SOURCE with `ftrl learn` beside the server, as log:DIR",
+    )
+    feedback.add_argument(
+        "--format", metavar="NAME", help="of the events of --learn: tsv, csv, jsonl, ... (default: by name)"
+    )
+    feedback.add_argument(
+        "--feedback", metavar="DEST", help="POST /feedback appends labelled events to log:DIR or kafka://..."
+    )
+    feedback.add_argument(
+        "--feedback-window",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="ids remembered to refuse duplicates (100000)",
+    )
+    flags.add_kafka(feedback)
+    parser.set_defaults(learn_settings=add_settings(parser))
     parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
     flags.add_output(parser)
 
@@ -68,25 +113,45 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit status."""
     if not 0 <= args.port <= 65535:
         raise ConfigError(f"--port must be between 0 and 65535, got {args.port}")
+    from serving.listener import is_local, listen
+
+    learn_options(args)
+    settings = settings_of(args)
+    with listen(args.host, args.port) as listener:
+        if settings.token is None and not is_local(listener):
+            print(
+                f"ftrl serve: warning: everybody who reaches {args.host} may use this server; "
+                "set FTRL_TOKEN or --token-file, or listen on 127.0.0.1",
+                file=sys.stderr,
+                flush=True,
+            )
+        return _serve(args, settings, listener)
+
+
+def settings_of(args: argparse.Namespace) -> ServeSettings:
+    """What the flags and the environment say; ConfigError where they break a rule."""
+    from serving.access_token import read_token
+    from serving.settings import ServeSettings
     from streams.cadence import parse_duration
 
-    # What is quickly seen to be wrong is said before anything heavy is loaded.
-    reload_seconds = parse_duration(args.reload_every, "--reload-every")
-    max_body = parse_size(args.max_body, "--max-body")
-    listener = listen(args.host, args.port)
-    try:
-        from serving.app import create_app
-
-        app = create_app(
-            args.model,
-            reload_seconds=reload_seconds,
-            max_body=max_body,
-            max_candidates=args.max_candidates,
-            max_open=args.max_open,
-        )
-        return _serve(args, app, listener)
-    finally:
-        listener.close()
+    settings = ServeSettings(
+        model=str(args.model),
+        reload_seconds=parse_duration(args.reload_every, "--reload-every"),
+        max_body=parse_size(args.max_body, "--max-body"),
+        max_candidates=args.max_candidates,
+        max_fields=args.max_fields,
+        max_open=args.max_open,
+        body_seconds=parse_duration(args.body_timeout, "--body-timeout"),
+        max_header=parse_size(args.max_header, "--max-header"),
+        header_seconds=parse_duration(args.header_timeout, "--header-timeout"),
+        max_connections=args.max_connections,
+        drain_seconds=0.0 if args.drain in ("0", "0s") else parse_duration(args.drain, "--drain"),
+        workers=args.workers,
+        token=read_token(args.token_file, os.environ.get("FTRL_TOKEN")),
+        access_log=args.access_log,
+    )
+    settings.check()
+    return settings
 
 
 def parse_size(text: str, name: str) -> int:
@@ -97,98 +162,72 @@ def parse_size(text: str, name: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; FtrlError says why there is none."""
+def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.socket) -> int:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise FtrlError(f"cannot listen on {host!r}: {error.strerror}; give an address as --host") from error
-    try:
-        if os.name != "nt":
-            # On Windows the option would let two servers share the port.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise FtrlError(
-            f"cannot listen on {host} port {port}: {error.strerror}; stop what uses it or give another "
-            "--port (0 picks a free one)"
-        ) from error
-    return listener
-
-
-def _serve(args: argparse.Namespace, app: App, listener: socket.socket) -> int:
-    try:
-        import uvicorn
+        import uvicorn  # noqa: F401 - only whether it is there
     except ImportError as error:
         from serving.metrics import INSTALL
 
         raise ConfigError(f"serving needs the package {error.name}; install it with: {INSTALL}") from error
+    from serving.serve_run import FeedbackOptions, ServeRun
 
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            await _first_look(args, app, self)
-            if not self.should_exit:
-                _announce(args, app, listener)
+    def slow() -> None:
+        if not args.quiet:
+            text = "loading the model (compiling, once for this version on this machine) ..."
+            print(text, file=sys.stderr, flush=True)
 
-    config = uvicorn.Config(
-        app, loop="auto", http="auto", ws="none", lifespan="on", log_config=None, log_level="error",
-        access_log=False, server_header=False, proxy_headers=False, backlog=BACKLOG,
-        timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
-    )  # fmt: skip
-    server = Server(config)
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        # uvicorn ends in good order, then raises the signal once more for whoever handled it before.
-        received.append(number)
-
-    app.store.start()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        server.run([listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if not server.started:
-        return FAILED
-    return INTERRUPTED if signal.SIGINT in received else DONE
+    address = listener.getsockname()
+    uris = [args.feedback or "", args.rejects or "", *(args.learn or ())]
+    properties = flags.kafka_options(args.kafka, uris)
+    feedback = None
+    if args.feedback is not None:
+        feedback = FeedbackOptions(
+            args.feedback, args.feedback_window, properties if args.feedback.startswith("kafka:") else None
+        )
+    ready = partial(_announce, args, address)
+    return ServeRun(settings, listener, ready, slow, feedback, learn_options(args)).run()
 
 
-async def _first_look(args: argparse.Namespace, app: App, server: uvicorn.Server) -> None:
-    """Wait until a snapshot that is there is served; /healthz is answered meanwhile."""
-    import asyncio
+def learn_options(args: argparse.Namespace) -> LearnOptions | None:
+    """What --learn asks for; ConfigError where its flags stand without it."""
+    from serving.serve_run import LearnOptions
 
-    for step in itertools.count():
-        if app.store.looked or server.should_exit:
-            return
-        if step == _SILENT_STEPS and not args.quiet:
-            print(
-                "loading the model (compiling, once for this version on this machine) ...",
-                file=sys.stderr,
-                flush=True,
-            )
-        await asyncio.sleep(_STEP_SECONDS)
+    given: list[str] = []
+    for action in args.learn_settings:
+        value = getattr(args, action.dest)
+        if value == action.default:
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            given += [f"{action.option_strings[0]}={each}"]
+    if args.format is not None:
+        given += [f"--format={args.format}"]
+    if args.learn is None:
+        if given:
+            raise ConfigError(f"{given[0].partition('=')[0]} is for learning; give --learn SOURCE as well")
+        return None
+    if "-" in args.learn:
+        raise ConfigError("--learn -: standard input cannot be followed again; name a log, a topic or a file")
+    if args.kafka is not None and any(uri.startswith("kafka:") for uri in (*args.learn, args.rejects or "")):
+        given += [f"--kafka={args.kafka}"]
+    if args.quiet:
+        given += ["--quiet"]
+    return LearnOptions(" ".join(args.learn), [*args.learn, "--model", args.model, "--follow", *given])
 
 
-def _announce(args: argparse.Namespace, app: App, listener: socket.socket) -> None:
+def _announce(args: argparse.Namespace, address: Any, store: ModelStore) -> None:
     """One line with the address, when requests are answered."""
-    host, port = listener.getsockname()[:2]
+    host, port = address[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    served = app.store.current
+    served = store.current
     if args.json:
         facts: dict[str, Any] = {"url": url, "host": host, "port": port, "pid": os.getpid()}
         version = None if served is None else served.version
-        print(json.dumps(facts | {"model": str(args.model), "version": version}), flush=True)
+        facts |= {"model": str(args.model), "version": version, "workers": args.workers}
+        print(json.dumps(facts), flush=True)
     if args.quiet:
         return
     if served is not None:
         state = f"{served.snapshot.rows:,} rows learned, {len(served.snapshot.slots):,} non-zero weights"
     else:
-        state = app.store.error or "nothing is published yet, so /score answers 503 until `ftrl learn` does"
+        state = store.error or "nothing is published yet, so /score answers 503 until `ftrl learn` does"
     print(f"serving {args.model} at {url} ({state})", file=sys.stderr, flush=True)

@@ -8,13 +8,16 @@ from collections.abc import Callable
 import msgspec
 
 from ftrl_engine.errors import DataError
+from ftrl_engine.snapshot import Snapshot
+from serving.feedback_link import FeedbackLink
 from serving.http import BodyReader, HttpError, Receive, Scope
 from serving.metrics import Metrics
 from serving.request_values import TooLargeError
-from serving.scorer import Scored
-from serving.store import Served, SnapshotStore
+from serving.scorer import Scored, Scorer
+from serving.server_state import ServerState
+from serving.store import ModelStore, Served
 
-_RETRY = {"retry-after": "1"}
+RETRY = {"retry-after": "1"}
 
 
 class ModelFacts(msgspec.Struct):
@@ -28,19 +31,26 @@ class ModelFacts(msgspec.Struct):
 class Service:
     """The model that is served, the reader of bodies, the clocks and the counts.
 
-    metrics  is set by the application, which knows all routes
+    make_scorer  builds the scorer of a snapshot
+    state        what the parts of the server say of themselves
+    link         where feedback goes; None: it is not taken
+    metrics      is set by the application, which knows all routes
     """
 
     metrics: Metrics
 
     def __init__(
         self,
-        store: SnapshotStore,
+        store: ModelStore,
         bodies: BodyReader,
+        make_scorer: Callable[[Snapshot], Scorer] = Scorer,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
+        state: ServerState | None = None,
+        link: FeedbackLink | None = None,
     ) -> None:
-        self.store = store
+        self.store, self.make_scorer, self.link = store, make_scorer, link
+        self.state = state or ServerState()
         self.clock, self.timer = clock, timer
         self.max_body = bodies.max_body
         self._bodies = bodies
@@ -60,7 +70,7 @@ class Service:
         if served is None:
             waiting = "nothing is published yet; let `ftrl learn` run first"
             why = self.store.error or (waiting if self.store.looked else "the first snapshot is being loaded")
-            raise HttpError(503, f"no model in {self.store.model}: {why}", _RETRY)
+            raise HttpError(503, f"no model in {self.store.model}: {why}", RETRY)
         return served
 
     def facts(self, served: Served) -> ModelFacts:
@@ -75,7 +85,7 @@ class Service:
         try:
             return served.scorer.score(body)
         except DataError as error:
-            status = 413 if isinstance(error, TooLargeError) else 400
+            status = error.status if isinstance(error, TooLargeError) else 400
             raise HttpError(status, str(error).replace("candidates", rows)) from error
 
     def count(self, scored: Scored, started: float) -> None:

@@ -20,12 +20,12 @@ from ftrl_engine.errors import FtrlError
 from ftrl_engine.schema import Schema
 from ftrl_engine.snapshot import Snapshot
 from serving.scorer import Scorer
+from serving.settings import DEFAULT_RELOAD_SECONDS
 from streams.model_directory import newest_snapshots
 
-DEFAULT_RELOAD_SECONDS = 0.2
 STOP_SECONDS = 2.0
 # Compiles what is not compiled yet, and touches the memory that requests use.
-_WARM_UP = b'{"context": {}, "candidates": [{}]}'
+WARM_UP = b'{"context": {}, "candidates": [{}]}'
 
 Identity = tuple[str, int, int, int]
 
@@ -46,6 +46,16 @@ class Served:
     published_at: float
     identity: Identity
 
+    @classmethod
+    def of(cls, scorer: Scorer, path: Path, identity: Identity) -> Served:
+        """The scorer's snapshot, read from the file ``path`` that is told apart by ``identity``."""
+        snapshot = scorer.snapshot
+        published_at = snapshot.provenance.get("published_at")
+        if not isinstance(published_at, int | float):
+            published_at = identity[3] / 1e9
+        version = f"{snapshot.rows}-{_digest(snapshot)}"
+        return cls(scorer, version, path, identity[2], float(published_at), identity)
+
     @property
     def snapshot(self) -> Snapshot:
         return self.scorer.snapshot
@@ -55,14 +65,44 @@ class Served:
         return max(0.0, now - self.published_at)
 
 
-class SnapshotStore:
+class ModelStore:
+    """What an application asks of the place its model comes from.
+
+    current  what is served; None until there is something
+    looked   the first look is over: if there is a valid snapshot, it is served
+    error    what is wrong with a file newer than the one served, or with the directory; None
+             where nothing is
+    loads, failures  how many snapshots were taken into service, and refused
+    """
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.current: Served | None = None
+        self.looked = False
+        self.error: str | None = None
+        self.loads = 0
+        self.failures = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether :meth:`start` was called."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Follow the model in a thread, which looks at once; a second call does nothing."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End the thread; :attr:`current` stays."""
+        raise NotImplementedError
+
+
+class SnapshotStore(ModelStore):
     """Follows one model directory, which need not exist yet.
 
     make_scorer  builds the scorer of a snapshot
-    looked       the first look is over: if there is a valid snapshot, it is served
-    error        what is wrong with a file newer than the one served, or with the directory; None
-                 where nothing is
-    loads, failures  how many snapshots were taken into service, and refused
+    load         reads and verifies a file
+    changed      called by the thread after every look that changed what the attributes say
     """
 
     def __init__(
@@ -70,15 +110,14 @@ class SnapshotStore:
         model: Path,
         reload_seconds: float = DEFAULT_RELOAD_SECONDS,
         make_scorer: Callable[[Snapshot], Scorer] = Scorer,
+        load: Callable[[Path], Snapshot] = Snapshot.load,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.model = model
+        super().__init__(model)
         self.reload_seconds = reload_seconds
-        self.current: Served | None = None
-        self.looked = False
-        self.error: str | None = None
-        self.loads = 0
-        self.failures = 0
         self._make_scorer = make_scorer
+        self._load_file = load
+        self._changed = changed
         self._damaged: dict[Identity, str] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -89,7 +128,6 @@ class SnapshotStore:
         return self._thread is not None
 
     def start(self) -> None:
-        """Follow the model in a thread, which looks at once; a second call does nothing."""
         if self._thread is not None:
             return
         self._thread = threading.Thread(
@@ -101,7 +139,6 @@ class SnapshotStore:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; :attr:`current` stays."""
         self._stop.set()
         if self._thread is not None:
             # It may be compiling, which nobody has to wait for.
@@ -110,6 +147,7 @@ class SnapshotStore:
     def refresh(self) -> None:
         """Take the newest valid snapshot into service if it is not the one served; never raises."""
         with self._lock:
+            before = self._facts()
             try:
                 self.error = self._refresh()
             except Exception as error:
@@ -117,11 +155,15 @@ class SnapshotStore:
                 self.failures += 1
                 self.error = f"{self.model}: cannot reload: {error!r}"
             self.looked = True
+            if self._facts() != before:
+                self._changed()
+
+    def _facts(self) -> tuple[object, ...]:
+        return self.current, self.looked, self.error, self.loads, self.failures
 
     def warm_up(self) -> None:
         """Compile what scoring needs before there is a snapshot, so that the first one is served at once."""
-        nothing = Snapshot(np.empty(0, np.uint32), np.empty(0, np.float32), 0.0, 1, Schema())
-        self._make_scorer(nothing).score(_WARM_UP)
+        self._make_scorer(empty_snapshot(1, Schema())).score(WARM_UP)
 
     def _refresh(self) -> str | None:
         """Look once; returns what is wrong with a newer file than the one served then."""
@@ -144,24 +186,29 @@ class SnapshotStore:
             if reason is not None:
                 seen[identity] = reason
                 problem = problem or reason
+        else:
+            if self.current is not None:
+                gone = f"{self.current.path}: the served snapshot is gone and there is no other valid one"
+                problem = problem or gone
         self._damaged = seen
         return problem
 
     def _load(self, path: Path, identity: Identity) -> tuple[Served | None, str | None]:
         """The file ready to score, or why it cannot be; neither where it has just been removed."""
         try:
-            snapshot = Snapshot.load(path)
+            snapshot = self._load_file(path)
             scorer = self._make_scorer(snapshot)
-            scorer.score(_WARM_UP)
+            scorer.score(WARM_UP)
         except FileNotFoundError:
             return None, None
         except FtrlError as error:
             return None, str(error)
-        published_at = snapshot.provenance.get("published_at")
-        if not isinstance(published_at, int | float):
-            published_at = identity[3] / 1e9
-        version = f"{snapshot.rows}-{_digest(snapshot)}"
-        return Served(scorer, version, path, identity[2], float(published_at), identity), None
+        return Served.of(scorer, path, identity), None
+
+
+def empty_snapshot(bits: int, schema: Schema) -> Snapshot:
+    """A model that has learned nothing."""
+    return Snapshot(np.empty(0, np.uint32), np.empty(0, np.float32), 0.0, bits, schema)
 
 
 def _follow(reference: weakref.ref[SnapshotStore], stop: threading.Event, seconds: float) -> None:

@@ -30,7 +30,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     add_kafka(parser)
 
 
-def add_kafka(parser: argparse.ArgumentParser) -> None:
+def add_kafka(parser: argparse._ActionsContainer) -> None:
     """--kafka."""
     parser.add_argument(
         "--kafka", metavar="FILE", help="properties for kafka://: security.protocol, sasl.username, ..."

@@ -16,9 +16,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ftrl_engine.learners import learner_names
 from streams import flags
 
 if TYPE_CHECKING:
+    import threading
+
     from ftrl_engine.schema import Schema
     from streams.model_directory import ModelDirectory
     from streams.progress import ProgressLine
@@ -27,51 +30,78 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 DEFAULT_BITS = 22
+DEFAULT_LEARNER = "ftrl_proximal"
+# What is still being done when standard input has ended may take so long.
+_LAST_SECONDS = 60.0
 _COMMON = ("alpha", "beta", "l1", "l2")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_source(parser)
     parser.add_argument("--model", required=True, metavar="DIR", help="the model directory; made if missing")
-    parser.add_argument("--schema", metavar="NAME|FILE", help="what the fields mean (default: auto)")
-    learner = parser.add_argument_group("learner (kept in the model; only needed the first time)")
-    learner.add_argument("--learner", metavar="NAME", help="ftrl_proximal (default) or sgd_l1")
-    for name, meaning in (
-        ("alpha", "rate (ftrl_proximal: 0.1)"),
-        ("beta", "damps the first steps (1)"),
-        ("l1", "keeps weights at exactly 0 (1)"),
-        ("l2", "shrinks weights (1)"),
-    ):
-        learner.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
-    learner.add_argument("--intercept", metavar="KIND", help="base_rate (default), plain or none")
-    learner.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other parameter of the learner"
+    add_settings(parser)
+    parser.add_argument("--passes", type=int, metavar="N", help="times over the source (default 1)")
+    parser.add_argument("--follow", action="store_true", help="wait for more events at the end")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N learned events")
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end cleanly when standard input ends: when the program that started this one is gone",
     )
-    learner.add_argument("--bits", type=int, metavar="B", help=f"2**B slots (default {DEFAULT_BITS})")
-    learner.add_argument("--passes", type=int, metavar="N", help="times over the source (default 1)")
-    run = parser.add_argument_group("run")
-    run.add_argument("--follow", action="store_true", help="wait for more events at the end")
-    run.add_argument("--limit", type=int, metavar="N", help="stop after N learned events")
-    run.add_argument(
-        "--checkpoint-every", default="30s", metavar="T", help="500ms, 30s, 5m or 100000rows (30s)"
-    )
-    run.add_argument("--publish-every", default="1s", metavar="T", help="the same for snapshots (1s)")
-    run.add_argument(
-        "--names", type=int, metavar="N", help="names of learned features to keep (200000; 0: none)"
-    )
-    run.add_argument(
-        "--rejects", metavar="DEST", help="a file or kafka:// topic for refused events (rejected.jsonl)"
-    )
-    run.add_argument(
-        "--start", metavar="T", help="kafka:// on first contact: earliest (default), latest or a time"
-    )
-    run.add_argument(
-        "--on-lost-data", choices=("stop", "skip"), help="when kafka:// events are gone: stop (default), skip"
-    )
-    run.add_argument(
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="accepted by every command; learning draws no numbers"
     )
     flags.add_output(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What is learned and how often it is saved; `ftrl serve --learn` takes the same flags."""
+    learner = parser.add_argument_group("learner (kept in the model; only needed the first time)")
+    others = ", ".join(name for name in learner_names() if name != DEFAULT_LEARNER)
+    learner_flags = [
+        learner.add_argument("--schema", metavar="NAME|FILE", help="what the fields mean (default: auto)"),
+        learner.add_argument("--learner", metavar="NAME", help=f"{DEFAULT_LEARNER} (default), {others}"),
+        *(
+            learner.add_argument(f"--{name}", type=float, metavar="X", help=meaning)
+            for name, meaning in (
+                ("alpha", "rate (ftrl_proximal: 0.1)"),
+                ("beta", "damps the first steps (1)"),
+                ("l1", "keeps weights at exactly 0 (1)"),
+                ("l2", "shrinks weights (1)"),
+            )
+        ),
+        learner.add_argument("--intercept", metavar="KIND", help="base_rate (default), plain or none"),
+        learner.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="any other parameter of the learner (see docs/learners.md), as in --set power=0.4",
+        ),
+        learner.add_argument("--bits", type=int, metavar="B", help=f"2**B slots (default {DEFAULT_BITS})"),
+    ]
+    saving = parser.add_argument_group("learning")
+    return [
+        *learner_flags,
+        saving.add_argument(
+            "--checkpoint-every", default="30s", metavar="T", help="500ms, 30s, 5m or 100000rows (30s)"
+        ),
+        saving.add_argument("--publish-every", default="1s", metavar="T", help="the same for snapshots (1s)"),
+        saving.add_argument(
+            "--names", type=int, metavar="N", help="names of learned features to keep (200000; 0: none)"
+        ),
+        saving.add_argument(
+            "--rejects", metavar="DEST", help="a file or kafka:// topic for refused events (rejected.jsonl)"
+        ),
+        saving.add_argument(
+            "--start", metavar="T", help="kafka:// on first contact: earliest (default), latest or a time"
+        ),
+        saving.add_argument(
+            "--on-lost-data",
+            choices=("stop", "skip"),
+            help="when kafka:// events are gone: stop (default), skip",
+        ),
+    ]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,8 +117,11 @@ def run(args: argparse.Namespace) -> int:
     Cadence.parse(args.publish_every, "--publish-every")
     if args.names is not None and args.names < 0:
         raise ConfigError(f"--names must be at least 0, got {args.names}")
+    if args.end_with_stdin and "-" in args.source:
+        raise ConfigError("--end-with-stdin: standard input is the source already; leave the flag out")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    jit.spare_blas()
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
             progress.say("compiling (once for this version on this machine, half a minute to a minute) ...")
@@ -122,7 +155,7 @@ def open_model(args: argparse.Namespace, progress: ProgressLine) -> ModelDirecto
         return model
     if not ModelDirectory.may_be_made(path):
         raise ModelError(f"model {path}: the directory is not empty and holds no model; use another --model")
-    learner = find_learner(args.learner or "ftrl_proximal")
+    learner = find_learner(args.learner or DEFAULT_LEARNER)
     passes = 1 if args.passes is None else args.passes
     if not 1 <= passes <= 1000:
         raise ConfigError(f"--passes must be between 1 and 1000, got {passes}")
@@ -180,6 +213,8 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         rejects=_rejects(args),
         names=DEFAULT_LIMIT if args.names is None else args.names,
     )
+    if args.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, args=[options.stop], daemon=True).start()
     with Trainer(model, options) as trainer, flags.stop_on_signals(options.stop):
         _passes(args, model, trainer, options)
         seconds = options.clock() - trainer.started
@@ -198,6 +233,19 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         )
         return 1
     return 0
+
+
+def _end_with_stdin(stop: threading.Event) -> None:
+    """Ask for a clean end when standard input ends; the process ends soon after in any case."""
+    import os
+    import time
+
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()
+    time.sleep(_LAST_SECONDS)
+    # Nothing waits for this process any more, and whatever it does can be done again from its checkpoint.
+    os._exit(INTERRUPTED)
 
 
 def _rejects(args: argparse.Namespace) -> Sink | None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftrl_engine import Schema
+from ftrl_engine import FeatureHasher, Schema
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.rows import MAX_ROW_FEATURES
 from ftrl_engine.schema import Field
@@ -132,6 +132,37 @@ def test_json_keys_may_repeat_and_be_many() -> None:
 
 pairs_of_line = st.lists(st.tuples(texts | numbers, st.none() | texts | numbers), max_size=6)
 fillers = st.sampled_from([" ", "  ", "\t"])
+
+
+def test_json_keys_are_remembered_and_forgotten() -> None:
+    names = [f"key_{number}" * (1 + number % 9) for number in range(3000)]
+    spans = [(0, 900), (300, 3), (302, 1), (299, 4), (850, 600), (1500, 1500), (0, 40), (20, 3)]
+    records = [
+        json.dumps({"click": 1, **dict.fromkeys(names[first : first + width], "x")}).encode()
+        for first, width in spans
+    ]
+    twice = [b'{"click":1,"%s":2,"%s":3}' % (key, key) for key in (b"", b"key_0", b"new")]
+    records = [*records, *twice, *reversed(records), *twice]
+    assert rows_of(open_codec("jsonl", SCHEMA, BITS), records) == slowly(records)
+
+
+@pytest.mark.parametrize("name", ["tsv", "csv"])
+@pytest.mark.parametrize("columns", [2, 63, 64, 65, 200])
+def test_columns_are_found_wherever_they_stand(name: str, columns: int) -> None:
+    separator = {"tsv": "\t", "csv": ","}[name]
+    names = ["click", *(f"c{number}" for number in range(1, columns))]
+    schema = Schema(columns=tuple(names))
+    codec, hasher = open_codec(name, schema, BITS), FeatureHasher(schema, BITS)
+    for width in (0, 1, 7, 30, 100):
+        texts = ["1", *(str(number)[:1] * ((number * width) % 101) for number in range(1, columns))]
+        line = separator.join(texts).encode()
+        # The record beside it begins with a separator.
+        (part,) = codec.encode(make_block([line], after=separator.encode()))
+        expected = hasher.transform([dict(zip(names, texts, strict=True))])
+        assert part.batch.slots.tolist() == expected.slots.tolist()
+        for wrong in (line + separator.encode(), separator.join(texts[1:]).encode()):
+            (part,) = codec.encode(make_block([wrong], after=separator.encode()))
+            assert ["columns" in refusal.reason for refusal in part.refused] == [True]
 
 
 @given(st.lists(st.tuples(labels, pairs_of_line, fillers, st.sampled_from(["", "#", " # 9:1"])), max_size=8))

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from ftrl_engine.cli import main
+from ftrl_engine.learners import learner_names
+
 FTRL = [sys.executable, "-m", "ftrl_engine"]
 SUMMARY = {
     "rows", "rejected", "log_loss", "auc", "normalized_entropy", "calibration", "label_mean",
@@ -179,22 +182,57 @@ def test_a_stopped_pass_goes_on_where_it_stood(clicks: Path, tmp_path: Path) -> 
     assert a.read_bytes() == b.read_bytes()
 
 
-def test_the_second_learner_is_pluggable(clicks: Path, tmp_path: Path) -> None:
-    result = ftrl_json(
-        "learn",
-        clicks,
-        "--model",
-        tmp_path / "m",
-        "--learner",
-        "sgd_l1",
-        "--l1",
-        "1e-5",
-        "--set",
-        "power=0.4",
-    )
-    assert result["learner"]["power"] == 0.4
-    assert 0 < result["nonzero_weights"] < result["slots_touched"]
-    assert ftrl_json("learn", clicks, "--model", tmp_path / "m")["rows"] == 0
+OWN = {
+    "adagrad_fobos": {"--alpha": 0.05, "--beta": 0.5, "--l1": 1e-4},
+    "adagrad_rda": {"--alpha": 0.05, "--beta": 0.5, "--l1": 2e-5},
+    "fobos": {"--l1": 1e-4, "power": 0.4},
+    "ftrl_proximal": {"--l1": 0, "l1_per_event": 2e-5},
+    "ogd_count": {"--alpha": 0.05, "count": 5},
+    "rda": {"--l1": 2e-5, "rho": 0.005},
+    "sgd_l1": {"--l1": 1e-5, "power": 0.4},
+    "sgd_l1_subgradient": {"--l1": 1e-4, "power": 0.4},
+    "truncated_gradient": {"--l1": 1e-4, "every": 20, "theta": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", learner_names())
+def test_every_learner_learns_with_its_own_parameters_and_resumes(
+    name: str, clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def learn(model: str, *words: object) -> Any:
+        source = ["learn", clicks, "--model", tmp_path / model, "--json", "--quiet"]
+        assert main([*map(str, source), *map(str, words)]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    flags: list[object] = ["--learner", name, "--bits", 18]
+    for parameter, value in OWN.get(name, {}).items():
+        flags += [parameter, value] if parameter.startswith("--") else ["--set", f"{parameter}={value}"]
+    result = learn("whole", *flags)
+    settings = {parameter.removeprefix("--"): value for parameter, value in OWN.get(name, {}).items()}
+    assert result["learner"].items() >= (settings | {"name": name}).items()
+    assert result["normalized_entropy"] < 1
+    assert abs(result["calibration"] - 1) < 0.05
+    if name == "sgd_l1_subgradient":
+        assert result["nonzero_weights"] == result["slots_touched"]
+    else:
+        assert 0 < result["nonzero_weights"] < 0.9 * result["slots_touched"]
+    learn("parts", *flags, "--limit", 7_001)
+    assert learn("parts")["rows"] == 12_999
+    whole, parts = (tmp_path / model / "checkpoints/20000.safetensors" for model in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_help_names_every_learner() -> None:
+    text = b" ".join(ftrl("learn", "--help").stdout.split())
+    for name in learner_names():
+        assert name.encode() in text
+
+
+def test_a_flag_of_another_learner_is_refused(clicks: Path, tmp_path: Path) -> None:
+    words = ("learn", clicks, "--model", tmp_path / "m", "--learner", "ogd_count")
+    assert "no parameter 'l1'; it has alpha, beta, count" in refusal(*words, "--l1", 1, status=2)
+    line = refusal(*words, "--set", "count=2.5", status=2)
+    assert "count must be finite and >= 0 and whole, got 2.5" in line
 
 
 def test_flags_that_contradict_the_model(model: Path, clicks: Path) -> None:

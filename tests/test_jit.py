@@ -66,6 +66,19 @@ def copied(tmp_path: Path) -> Path:
 
 
 @needs_compiler
+def test_kernels_of_versions_long_unused_are_removed(tmp_path: Path) -> None:
+    month = 30 * 86_400
+    now = tmp_path.stat().st_mtime
+    for name, age in (("0" * 20, 2 * month), ("1" * 20, month / 2), ("other", 2 * month)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (now - age, now - age))
+    code = "from ftrl_engine import jit; print(jit.CACHE.name)"
+    environment = os.environ | {"FTRL_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"1" * 20, "other", done.stdout.decode().strip()}
+
+
+@needs_compiler
 def test_a_changed_helper_reaches_its_callers_and_the_rest_comes_from_disk(copied: Path) -> None:
     cache = {"FTRL_CACHE_DIR": str(copied / "cache")}
     first = run(copied, **cache)
@@ -197,3 +210,12 @@ def test_decimals_are_rounded_as_python_rounds_them(text: str) -> None:
     found, expected = float(read_decimal(data, 1, 1 + len(text))), float(text)
     assert found == expected
     assert np.signbit(found) == np.signbit(expected)
+
+
+def test_sparing_blas_leaves_no_trace_but_its_absence() -> None:
+    code = (
+        "import sys; from ftrl_engine import jit; jit.spare_blas()\n"
+        "from ftrl_engine.hashing import salt; salt('x'); assert 'scipy.linalg' not in sys.modules\n"
+        "import scipy.linalg.cython_blas; jit.spare_blas()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

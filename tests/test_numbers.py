@@ -20,9 +20,11 @@ from ftrl_engine.numbers import (
     INTEGER,
     NOT_A_NUMBER,
     bin_of,
+    bucket_of_whole,
     log_bucket,
     parse_number,
     scan_number,
+    short_whole,
 )
 
 GRAMMAR = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -124,3 +126,14 @@ def test_buckets_of_different_ranges_differ() -> None:
 def test_bin_of_counts_the_edges_below(x: float, edges: list[float], before: int) -> None:
     table = np.array([0.5] * before + edges + [0.5])
     assert bin_of(x, table, before, before + len(edges)) == sum(edge <= x for edge in edges)
+
+
+@given(st.text("0123456789", max_size=10) | st.text("0129:/ -+.eA\x00\xff", max_size=9))
+def test_short_whole_takes_one_to_eight_digits(text: str) -> None:
+    expected = int(text) if re.fullmatch(r"[0-9]{1,8}", text) else -1
+    assert short_whole(*surrounded(text)) == expected
+
+
+def test_buckets_of_whole_numbers_need_no_logarithm() -> None:
+    for x in (*range(5000), 99_999_999):
+        assert bucket_of_whole(x) == log_bucket(float(x))

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
+
+from tests.kafka_broker import Broker
 
 README = Path(__file__).parents[1] / "README.md"
 FTRL = f"{shlex.quote(sys.executable)} -m ftrl_engine"
@@ -114,12 +117,39 @@ def test_the_tour(reader: Reader) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed, and the README uses it")
     prepare_own_data(reader.folder)
-    typed = commands()
+    typed = [command for command in commands() if "kafka" not in command]
     assert len(typed) >= 10
     for command in typed:
         reader.type(command)
         if command.startswith("ftrl serve --model live") or command.startswith("curl"):
             reader.stop()
+
+
+@pytest.fixture
+def made_broker(kafka_broker: Broker) -> Iterator[str]:
+    """The address that `make kafka` prints; the broker of the other tests shows that one can be started."""
+    words = [sys.executable, "-m", "bench.kafka_broker", "--topic", "four:4", "--port", str(free_port())]
+    broker = subprocess.Popen(words, cwd=README.parent, stdout=subprocess.PIPE, text=True)
+    assert broker.stdout is not None
+    try:
+        yield broker.stdout.readline().strip()
+    finally:
+        broker.terminate()
+        assert broker.wait(60) in (0, 130)
+        broker.stdout.close()
+
+
+@pytest.mark.kafka
+def test_the_kafka_tour(reader: Reader, made_broker: str) -> None:
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", made_broker)
+    typed = [command for command in commands() if "kafka" in command]
+    assert len(typed) == 3
+    for command in typed:
+        reader.type(command.replace("127.0.0.1:9092", made_broker))
+    assert (reader.folder / "fromkafka" / "checkpoints" / "100000.safetensors").is_file()
+    with KafkaAdminClient(bootstrap_servers=made_broker) as admin:
+        (topic,) = admin.describe_topics(["four"])
+    assert len(topic["partitions"]) == 4
 
 
 def test_the_python_example() -> None:

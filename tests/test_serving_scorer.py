@@ -337,7 +337,7 @@ def test_crosses_cannot_multiply_without_end() -> None:
 
 @compiled
 def test_many_values_and_colliding_names_take_bounded_work() -> None:
-    scorer = Scorer(snapshot_of(Schema()))
+    scorer = Scorer(snapshot_of(Schema()), max_fields=30_000)
     context = {f"f{i}": i for i in range(30_000)}
     (alone,) = score(scorer, context)
     assert score(scorer, context, [{}, {"f1": 1}, {"f29999": 29_999}]) == pytest.approx([alone] * 3, rel=1e-9)

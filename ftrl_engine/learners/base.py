@@ -7,12 +7,10 @@ with a ``name``, its ``parameters`` and its kernels, and one oracle of the same 
 
 from __future__ import annotations
 
-import copy
 import importlib
 import math
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,15 +19,24 @@ from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.learners import learner_names as learner_names
 
 MAX_SLOTS = 1 << 31
+_RULES: dict[str, Callable[[float], bool]] = {
+    "> 0": lambda number: number > 0,
+    ">= 0": lambda number: number >= 0,
+    "in [0, 1]": lambda number: 0 <= number <= 1,
+    ">= 0 and whole": lambda number: number >= 0 and number.is_integer(),
+    ">= 1 and whole": lambda number: number >= 1 and number.is_integer(),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A named setting: its default, the rule its values obey, and what it means.
 
-    rule is one of "> 0", ">= 0", "in [0, 1]", or the words that are allowed, joined by "|".
+    rule is one of "> 0", ">= 0", "in [0, 1]", ">= 0 and whole", ">= 1 and whole", or the words
+    that are allowed, joined by "|".
     """
 
     name: str
@@ -49,10 +56,13 @@ class Parameter:
             number = float(value)
         except OverflowError:
             number = math.inf
-        obeys = {"> 0": number > 0, ">= 0": number >= 0, "in [0, 1]": 0 <= number <= 1}[self.rule]
-        if not math.isfinite(number) or not obeys:
+        if not math.isfinite(number) or not _RULES[self.rule](number):
             raise ConfigError(f"{self.name} must be finite and {self.rule}, got {value!r}")
         return number
+
+
+# Slots whose weights are computed at a time.
+_PART = 1 << 15
 
 
 class Learner(ABC):
@@ -101,15 +111,23 @@ class Learner(ABC):
 
     def weights(self) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
         """(slots, weights) of every non-zero weight, in the order of the slots."""
-        weights = self._weights()
-        slots = np.flatnonzero(weights)
-        return slots.astype(np.uint32), weights[slots]
+        found, values = [], []
+        # Part by part, so that what is computed stays in the cache: this is done at every snapshot.
+        weights = np.empty(min(self.n_slots, _PART))
+        for start in range(0, self.n_slots, _PART):
+            state = self.state[start : start + _PART]
+            part = weights[: len(state)]
+            self._weights(state, part)
+            slots = np.flatnonzero(part)
+            found.append((slots + start).astype(np.uint32))
+            values.append(part[slots])
+        return np.concatenate(found), np.concatenate(values)
 
     def weights_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
         """float64[len(slots)], the weights of some slots."""
-        part = copy.copy(self)
-        part.state, part.n_slots = self.state[slots], len(slots)
-        return part._weights()
+        weights = np.empty(len(slots))
+        self._weights(self.state[slots], weights)
+        return weights
 
     def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64] | None:
         """float64[len(slots)], n: the sum of the squared gradients of some slots; None: it keeps none."""
@@ -137,8 +155,8 @@ class Learner(ABC):
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None: ...
 
     @abstractmethod
-    def _weights(self) -> NDArray[np.float64]:
-        """float64[n_slots], with every deferred penalty applied; the state is not changed."""
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        """The weights of the slots with this part of the state, with every deferred penalty applied."""
 
     def scratch(self, batch: Batch, rows: int) -> NDArray[np.float64]:
         """float64[rows, n] with room for the longest row of the batch; kept between calls."""
@@ -161,14 +179,6 @@ def check_parameters(learner: type[Learner], values: Mapping[str, object]) -> di
         if name not in known:
             raise ConfigError(f"{learner.name} has no parameter {name!r}; it has {', '.join(known)}")
     return {name: p.check(values.get(name, p.default)) for name, p in known.items()}
-
-
-def learner_names() -> list[str]:
-    """The learners there are: one a file in this folder."""
-    import ftrl_engine.learners as package
-
-    helpers = ("base", "intercept", "rows")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in helpers)
 
 
 def find_learner(name: str) -> type[Learner]:

@@ -1,4 +1,9 @@
-"""FTRL-Proximal with per-coordinate rates and L1/L2 (McMahan et al. 2013, Algorithm 1)."""
+"""FTRL-Proximal with per-coordinate rates and L1/L2 (McMahan et al. 2013, Algorithm 1).
+
+The threshold of L1 is fixed in 2013. In 2011 (McMahan, AISTATS) each event adds lambda to it, so
+that after t events it is t lambda for every slot, seen or not: that is ``l1_per_event`` = lambda,
+with l1 = 0 and, to be exact, beta = l2 = 0. A row without features does not count in t.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +19,17 @@ from ftrl_engine.jit import inlined, kernel, prefetch
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
 from ftrl_engine.learners.rows import AHEAD, total
+from ftrl_engine.learners.steps import LEAST_SCALE
 from ftrl_engine.losses import sigmoid
 
-# With beta = l2 = 0 a gradient whose square underflows leaves n at 0, and w must stay finite.
-_LEAST_SCALE = 1e-150
+_STEPS = CELLS  # cell of the scalars: t
 
 
 class FtrlProximal(Learner):
-    """State (z, n) for each slot; the weight is a closed form of it and exactly 0 where |z| <= l1."""
+    """State (z, n) for each slot; the weight is a closed form of it and exactly 0 where |z| <= l1.
+
+    t, the rows that had features, is shared by all.
+    """
 
     name: ClassVar[str] = "ftrl_proximal"
     width: ClassVar[int] = 2
@@ -30,14 +38,16 @@ class FtrlProximal(Learner):
         Parameter("beta", 1.0, ">= 0", "damps the first steps"),
         Parameter("l1", 1.0, ">= 0", "a weight stays exactly 0 until |z| exceeds it"),
         Parameter("l2", 1.0, ">= 0", "shrinks weights"),
+        Parameter("l1_per_event", 0.0, ">= 0", "added to l1 with each event (McMahan 2011)"),
         KIND,
         RATE,
     )
 
     def __init__(self, n_slots: int, **parameters: object) -> None:
-        super().__init__(n_slots, CELLS, parameters)
+        super().__init__(n_slots, CELLS + 1, parameters)
         self._alpha, self._beta = float(self.settings["alpha"]), float(self.settings["beta"])
         self._l1, self._l2 = float(self.settings["l1"]), float(self.settings["l2"])
+        self._l1_per_event = float(self.settings["l1_per_event"])
         self._kind = KINDS.index(str(self.settings["intercept"]))
         self._rate = float(self.settings["intercept_rate"])
 
@@ -48,21 +58,21 @@ class FtrlProximal(Learner):
     def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
         learn_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued, labels, batch.importance,
-            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l2,
+            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2,
             self._kind, self._rate, margins, self.scratch(batch, 5),
         )  # fmt: skip
 
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None:
         score_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued,
-            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l2,
+            self.state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2,
             margins, self.scratch(batch, 1),
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
-        weights = np.empty(self.n_slots)
-        all_weights(self.state, self._alpha, self._beta, self._l1, self._l2, weights)
-        return weights
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        all_weights(
+            state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2, weights
+        )
 
     def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
         counts: NDArray[np.float64] = self.state[slots, 1]
@@ -72,14 +82,20 @@ class FtrlProximal(Learner):
     def rates(cls, counts: NDArray[Any], settings: Mapping[str, Any]) -> NDArray[np.float64]:
         """1 / ((beta + sqrt n)/alpha + l2); n only grows, so this is the rate of the next event at most."""
         alpha, beta, l2 = (float(settings[name]) for name in ("alpha", "beta", "l2"))
-        rates: NDArray[np.float64] = 1.0 / np.maximum((beta + np.sqrt(counts)) / alpha + l2, _LEAST_SCALE)
+        rates: NDArray[np.float64] = 1.0 / np.maximum((beta + np.sqrt(counts)) / alpha + l2, LEAST_SCALE)
         return rates
+
+
+@inlined
+def threshold(l1: float, l1_per_event: float, t: float) -> float:
+    """The l1 that holds after t events."""
+    return l1 + l1_per_event * t
 
 
 @inlined
 def weight(z: float, root: float, inverse_alpha: float, beta: float, l1: float, l2: float) -> float:
     """w = -(z - sgn(z) l1) / ((beta + sqrt n)/alpha + l2), and 0 where |z| <= l1; root is sqrt n."""
-    w = (math.copysign(l1, z) - z) / max((beta + root) * inverse_alpha + l2, _LEAST_SCALE)
+    w = (math.copysign(l1, z) - z) / max((beta + root) * inverse_alpha + l2, LEAST_SCALE)
     return w if abs(z) > l1 else 0.0
 
 
@@ -94,7 +110,7 @@ def learn_rows(
     indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
     valued: NDArray[np.uint8], labels: NDArray[np.float64], importance: NDArray[np.float64],
     state: NDArray[np.float64], scalars: NDArray[np.float64],
-    alpha: float, beta: float, l1: float, l2: float, kind: int, rate: float,
+    alpha: float, beta: float, l1: float, l1_per_event: float, l2: float, kind: int, rate: float,
     margins: NDArray[np.float64], scratch: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Algorithm 1 over the rows in order: gather the cells, compute over small buffers, scatter."""
@@ -109,9 +125,10 @@ def learn_rows(
             slot = slots[lo + k]
             z[k] = state[slot, 0]
             n[k] = state[slot, 1]
+        bound = threshold(l1, l1_per_event, scalars[_STEPS])
         for k in range(count):
             root[k] = math.sqrt(n[k])
-            w[k] = weight(z[k], root[k], inverse_alpha, beta, l1, l2)
+            w[k] = weight(z[k], root[k], inverse_alpha, beta, bound, l2)
         if valued[r]:
             for k in range(count):
                 x[k] = w[k] * values[lo + k]
@@ -133,6 +150,8 @@ def learn_rows(
             slot = slots[lo + k]
             state[slot, 0] = z[k]
             state[slot, 1] = n[k]
+        if count > 0:
+            scalars[_STEPS] += 1.0
         update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
 
 
@@ -140,11 +159,12 @@ def learn_rows(
 def score_rows(
     indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
     valued: NDArray[np.uint8], state: NDArray[np.float64], scalars: NDArray[np.float64],
-    alpha: float, beta: float, l1: float, l2: float,
+    alpha: float, beta: float, l1: float, l1_per_event: float, l2: float,
     margins: NDArray[np.float64], scratch: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """The margins of the rows; nothing is learned."""
     inverse_alpha = 1.0 / alpha
+    bound = threshold(l1, l1_per_event, scalars[_STEPS])
     w = scratch[0]
     for r in range(len(indptr) - 1):
         lo = indptr[r]
@@ -153,7 +173,7 @@ def score_rows(
             prefetch(state, np.int64(slots[k]))
         for k in range(count):
             slot = slots[lo + k]
-            w[k] = weight(state[slot, 0], math.sqrt(state[slot, 1]), inverse_alpha, beta, l1, l2)
+            w[k] = weight(state[slot, 0], math.sqrt(state[slot, 1]), inverse_alpha, beta, bound, l2)
             if valued[r]:
                 w[k] *= values[lo + k]
         margins[r] = total(w, count) + scalars[MARGIN]
@@ -161,8 +181,10 @@ def score_rows(
 
 @kernel
 def all_weights(
-    state: NDArray[np.float64], alpha: float, beta: float, l1: float, l2: float, weights: NDArray[np.float64]
-) -> None:
+    state: NDArray[np.float64], scalars: NDArray[np.float64],
+    alpha: float, beta: float, l1: float, l1_per_event: float, l2: float, weights: NDArray[np.float64],
+) -> None:  # fmt: skip
     """The weight of every slot."""
+    bound = threshold(l1, l1_per_event, scalars[_STEPS])
     for i in range(len(state)):
-        weights[i] = weight(state[i, 0], math.sqrt(state[i, 1]), 1.0 / alpha, beta, l1, l2)
+        weights[i] = weight(state[i, 0], math.sqrt(state[i, 1]), 1.0 / alpha, beta, bound, l2)

@@ -24,6 +24,7 @@ from ftrl_engine.jit import inlined, kernel, prefetch
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
 from ftrl_engine.learners.rows import AHEAD, total
+from ftrl_engine.learners.steps import falling_rate
 from ftrl_engine.losses import sigmoid
 
 _PENALTY, _STEPS = CELLS, CELLS + 1  # cells of the scalars: u and t
@@ -66,10 +67,8 @@ class SgdL1(Learner):
             margins, self.scratch(batch, 1),
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
-        weights = np.empty(self.n_slots)
-        all_weights(self.state, self.scalars[_PENALTY], weights)
-        return weights
+    def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        all_weights(state, self.scalars[_PENALTY], weights)
 
 
 @inlined
@@ -107,7 +106,7 @@ def learn_rows(
         margin = total(x, count) + scalars[MARGIN]
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
-        eta = alpha / (1.0 + scalars[_STEPS]) ** power
+        eta = falling_rate(alpha, power, scalars[_STEPS])
         for k in range(count):
             slot = slots[lo + k]
             value = values[lo + k] if valued[r] else 1.0

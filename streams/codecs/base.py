@@ -20,7 +20,7 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.naming import Feature, FeatureNamer
 from ftrl_engine.plan import make_plan
-from ftrl_engine.rows import REASONS, REFUSED, ROWS, Sink, make_sink
+from ftrl_engine.rows import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, make_sink, reset
 from ftrl_engine.schema import Schema
 from ftrl_engine.text import needs_check
 from streams.source import Block, Refusal
@@ -56,6 +56,7 @@ class Codec(ABC):
         self.bits = bits
         self.need_label = need_label
         self.plan = make_plan(schema, bits)
+        self._sink: Sink | None = None
         self.namer = FeatureNamer(schema, bits)
 
     def encode(self, block: Block) -> Iterator[Encoded]:
@@ -74,14 +75,25 @@ class Codec(ABC):
         last = min(first + MAX_BATCH_ROWS, len(block))
         lo, hi = int(block.starts[first]), int(block.ends[last - 1])
         # A feature takes two bytes of text at least, crosses apart; a full sink ends the part early.
-        sink = make_sink(last - first, (hi - lo) // 2 + (last - first))
+        sink = self._sink_for(last - first, (hi - lo) // 2 + (last - first))
         stop = self.fill(block, first, last, sink, needs_check(block.data, lo, hi))
-        batch = Batch.from_sink(sink, 1 << self.bits)
+        batch = Batch.from_sink(sink, 1 << self.bits, copy=True)
         refused = tuple(
             self._refusal(block, int(sink.refused[k, 0]), int(sink.refused[k, 1]))
             for k in range(int(sink.state[REFUSED]))
         )
-        return Encoded(batch, sink.records[: int(sink.state[ROWS])], refused, stop)
+        return Encoded(batch, sink.records[: int(sink.state[ROWS])].copy(), refused, stop)
+
+    def _sink_for(self, rows: int, features: int) -> Sink:
+        """The codec's own sink, empty: its memory stays in the cache, that of a new one would not."""
+        if (
+            self._sink is None
+            or len(self._sink.records) < rows
+            or len(self._sink.slots) < features + MAX_ROW_FEATURES
+        ):
+            self._sink = make_sink(rows, features)
+        reset(self._sink)
+        return self._sink
 
     def _refusal(self, block: Block, record: int, reason: int) -> Refusal:
         position = int(block.positions[record - 1]) if record else block.first

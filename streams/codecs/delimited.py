@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.hashing import salt
-from ftrl_engine.jit import inlined, kernel, load64, trailing_zeros
+from ftrl_engine.jit import at, byte_mask, inlined, kernel, put_at, trailing_zeros
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import UNKNOWN, Plan, planned_fields
 from ftrl_engine.rows import (
@@ -23,12 +23,15 @@ from ftrl_engine.rows import (
     TEXT,
     WRONG_COLUMNS,
     Sink,
+    add_counted_text,
     add_text,
     begin,
     fail,
     finish,
     has_room,
     refuse,
+    set_cells,
+    way_of,
 )
 from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.text import text_problem
@@ -38,10 +41,6 @@ from streams.source import PADDING, Block
 NO_QUOTE = 256  # no byte equals it
 _LONGEST_HEADER = 1 << 20
 _START = cast(int, np.int64(0))  # not a literal, for which numba would compile everything below again
-
-_LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
-_HIGH_BITS = np.uint64(0x8080808080808080)
-_ONES = np.uint64(0x0101010101010101)
 
 
 class DelimitedCodec(Codec):
@@ -56,6 +55,8 @@ class DelimitedCodec(Codec):
         self._columns: list[str] = []
         self.fields = np.empty(0, dtype=np.int64)
         self.salts = np.empty(0, dtype=np.uint64)
+        self._ways = np.empty(0, dtype=np.int64)
+        self._bounds = np.empty(0, dtype=np.int64)
         if schema.columns:
             self._use(list(schema.columns))
 
@@ -93,6 +94,8 @@ class DelimitedCodec(Codec):
         self._columns = columns
         self.fields = np.array([numbers.get(name, UNKNOWN) for name in columns], dtype=np.int64)
         self.salts = np.array([salt(name) for name in columns], dtype=np.uint64)
+        self._ways = np.array([way_of(self.plan, int(field)) for field in self.fields], dtype=np.int64)
+        self._bounds = np.empty(len(columns), dtype=np.int64)
 
     def _label_names(self) -> tuple[str, ...]:
         return LABEL_NAMES if self.schema.label is None else (self.schema.label,)
@@ -119,8 +122,8 @@ class DelimitedCodec(Codec):
         longest = int((block.ends[first:last] - block.starts[first:last]).max())
         text = np.empty(longest + PADDING, dtype=np.uint8)
         return encode_delimited(
-            block.data, block.starts, block.ends, first, last, self.fields, self.salts,
-            ord(self.separator), self.quote, text, check, self.need_label, self.plan, sink,
+            block.data, block.starts, block.ends, first, last, self.fields, self.salts, self._ways,
+            ord(self.separator), self.quote, self._bounds, text, check, self.need_label, self.plan, sink,
         )  # fmt: skip
 
     def _count_columns(self, line: bytes) -> int:
@@ -178,16 +181,39 @@ def read_header(line: bytes, separator: str, partition: str) -> list[str]:
 
 
 @inlined
-def find_byte(data: NDArray[np.uint8], i: int, hi: int, pattern: np.uint64) -> int:
-    """The first index in [i, hi) that holds the byte repeated in ``pattern``, or hi."""
-    while i < hi:
-        x = load64(data, i) ^ pattern
-        # The high bit of every byte of x that is 0 (exact, no borrow between bytes).
-        hits = ~(((x & _LOW_BITS) + _LOW_BITS) | x | _LOW_BITS) & _HIGH_BITS
-        if hits != np.uint64(0):
-            return int(min(i + (trailing_zeros(hits) >> 3), hi))
-        i += 8
-    return hi
+def split_columns(
+    data: NDArray[np.uint8], lo: int, hi: int, separator: int, bounds: NDArray[np.int64]
+) -> int:
+    """Write where each column of ``data[lo:hi]`` ends to ``bounds``; returns how many columns there are.
+
+    Columns beyond the room of ``bounds`` are counted and not written. Reads up to 63 bytes past ``hi``.
+    """
+    room = len(bounds)
+    count = 0
+    for start in range(lo, hi, 64):
+        found = byte_mask(data, start, separator)
+        if hi - start < 64:
+            found &= (np.uint64(1) << np.uint64(hi - start)) - np.uint64(1)
+        while found != np.uint64(0):
+            if count < room:
+                put_at(bounds, count, start + trailing_zeros(found))
+            count += 1
+            found &= found - np.uint64(1)
+    if count < room:
+        put_at(bounds, count, hi)
+    return count + 1
+
+
+@inlined
+def holds_byte(data: NDArray[np.uint8], lo: int, hi: int, byte: int) -> bool:
+    """Whether ``data[lo:hi]`` holds the byte, which may be NO_QUOTE. Reads up to 63 bytes past ``hi``."""
+    if byte == NO_QUOTE:
+        return False
+    for start in range(lo, hi, 64):
+        found = byte_mask(data, start, byte)
+        if found != np.uint64(0) and start + trailing_zeros(found) < hi:
+            return True
+    return False
 
 
 @kernel
@@ -204,15 +230,6 @@ def closing_quote(data: NDArray[np.uint8], i: int, hi: int, quote: int) -> int:
 
 
 @kernel
-def has_byte(data: NDArray[np.uint8], lo: int, hi: int, byte: int) -> bool:
-    """Whether ``data[lo:hi]`` holds the byte."""
-    for i in range(lo, hi):
-        if data[i] == byte:
-            return True
-    return False
-
-
-@kernel
 def add_unescaped(
     plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int,
     quote: int, text: NDArray[np.uint8],
@@ -224,40 +241,64 @@ def add_unescaped(
         text[count] = data[i]
         count += 1
         i += 2 if data[i] == quote else 1
-    add_text(plan, sink, field, salt, text, _START, count)
+    add_column(plan, sink, field, salt, text, _START, count)
+
+
+@kernel
+def add_column(
+    plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
+) -> None:
+    """As :func:`ftrl_engine.rows.add_text`, compiled once for all callers here."""
+    add_text(plan, sink, field, salt, data, lo, hi)
 
 
 @inlined
-def encode_record(
+def _encode_plain(
     plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int,
-    fields: NDArray[np.int64], salts: NDArray[np.uint64], separator: int, pattern: np.uint64, quote: int,
+    fields: NDArray[np.int64], salts: NDArray[np.uint64], ways: NDArray[np.int64], separator: int,
+    bounds: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Add the columns of a record without quotes."""
+    columns = len(fields)
+    if split_columns(data, lo, hi, separator, bounds) != columns:
+        fail(sink, WRONG_COLUMNS)
+        return
+    cells = 0
+    for column in range(columns):
+        end = at(bounds, column)
+        cells = add_counted_text(
+            plan, sink, cells, at(ways, column), at(fields, column), at(salts, column), data, lo, end
+        )
+        lo = end + 1
+    set_cells(sink, cells)
+
+
+@kernel
+def _encode_quoted(
+    plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int,
+    fields: NDArray[np.int64], salts: NDArray[np.uint64], separator: int, quote: int,
     text: NDArray[np.uint8],
 ) -> None:  # fmt: skip
-    """Add the columns of one record."""
+    """Add the columns of a record, any of which may stand in quotes; ``text`` is scratch."""
     columns = len(fields)
     column = 0
     while True:
         if column == columns:
             fail(sink, WRONG_COLUMNS)
             return
-        quoted = lo < hi and data[lo] == quote
-        doubled = False
-        if quoted:
+        if lo < hi and data[lo] == quote:
             lo += 1
             stop = closing_quote(data, lo, hi, quote)
             end = stop + 1
             if stop == hi or (end < hi and data[end] != separator):
                 fail(sink, BAD_QUOTES)
                 return
-            doubled = has_byte(data, lo, stop, quote)
-        else:
-            end = find_byte(data, lo, hi, pattern)
-            stop = end
-        # One place that adds text, because it is large and merged into this function.
-        if doubled:
             add_unescaped(plan, sink, fields[column], salts[column], data, lo, stop, quote, text)
         else:
-            add_text(plan, sink, fields[column], salts[column], data, lo, stop)
+            end = lo
+            while end < hi and data[end] != separator:
+                end += 1
+            add_column(plan, sink, fields[column], salts[column], data, lo, end)
         column += 1
         if end == hi:
             break
@@ -269,19 +310,22 @@ def encode_record(
 @kernel
 def encode_delimited(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], first: int, last: int,
-    fields: NDArray[np.int64], salts: NDArray[np.uint64], separator: int, quote: int,
-    text: NDArray[np.uint8], check: bool, need_label: bool, plan: Plan, sink: Sink,
+    fields: NDArray[np.int64], salts: NDArray[np.uint64], ways: NDArray[np.int64], separator: int, quote: int,
+    bounds: NDArray[np.int64], text: NDArray[np.uint8], check: bool, need_label: bool, plan: Plan, sink: Sink,
 ) -> int:  # fmt: skip
     """Encode records ``first <= r < last``; returns the first that found no room."""
-    pattern = np.uint64(separator) * _ONES
     for r in range(first, last):
         if not has_room(sink):
             return r
-        problem = text_problem(data, starts[r], ends[r]) if check else OK
+        lo, hi = starts[r], ends[r]
+        problem = text_problem(data, lo, hi) if check else OK
         if problem != OK:
             refuse(sink, r, problem)
             continue
         begin(sink)
-        encode_record(plan, sink, data, starts[r], ends[r], fields, salts, separator, pattern, quote, text)
+        if holds_byte(data, lo, hi, quote):
+            _encode_quoted(plan, sink, data, lo, hi, fields, salts, separator, quote, text)
+        else:
+            _encode_plain(plan, sink, data, lo, hi, fields, salts, ways, separator, bounds)
         finish(plan, sink, r, need_label)
     return last

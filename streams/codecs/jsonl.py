@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
-from ftrl_engine.hashing import xxh64
-from ftrl_engine.jit import inlined, kernel, load64, trailing_zeros
+from ftrl_engine.jit import at, inlined, kernel, load64
+from ftrl_engine.json_keys import (
+    KEY_FACTS,
+    KEY_FIELD,
+    KEY_LENGTH,
+    KEY_WAY,
+    Keys,
+    find_key,
+    make_keys,
+    start_object,
+)
 from ftrl_engine.naming import Feature
-from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, scan_number
-from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan, find_field
+from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, scan_number, short_whole
+from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
 from ftrl_engine.rows import (
     BAD_SYNTAX,
     DECIMAL_FORM,
@@ -31,32 +40,27 @@ from ftrl_engine.rows import (
     TRUE_FORM,
     WORD,
     Sink,
+    add_counted_value,
     add_value,
     begin,
+    cell_count,
     finish,
     has_room,
     kind_of,
     refuse,
+    set_cells,
 )
 from ftrl_engine.schema import Schema
-from ftrl_engine.text import text_problem
+from ftrl_engine.text import string_end, text_problem
 from streams.codecs.base import Codec
 from streams.source import Block
 
-MAX_FAST_KEYS = 1024
-_KEY_CELLS = 4096
 _NULL_FORM, _LIST_FORM, _SLOW_FORM = -1, -2, -3
 _LONGEST_INTEGER = 18  # more digits may not fit 64 bits
 _LONGEST_DECIMAL = 64  # such a one is finite if its exponent has at most two digits
 _QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COLON, _COMMA = 34, 92, 123, 125, 58, 44
 _OPEN_LIST, _CLOSE_LIST, _MINUS, _DIGIT_0, _DIGIT_9, _SPACE, _TAB = 91, 93, 45, 48, 57, 32, 9
 _DOT, _SMALL_E = 46, 101
-
-_ONES = np.uint64(0x0101010101010101)
-_HIGH = np.uint64(0x8080808080808080)
-_QUOTES = _ONES * np.uint64(_QUOTE)
-_BACKSLASHES = _ONES * np.uint64(_BACKSLASH)
-_CONTROLS = _ONES * np.uint64(32)
 
 
 class JsonlCodec(Codec):
@@ -67,9 +71,7 @@ class JsonlCodec(Codec):
         self._events = EventEncoder(self.plan)
         self._decode = msgspec.json.Decoder().decode
         self._why: dict[int, str] = {}
-        self._keys = np.empty(MAX_FAST_KEYS, dtype=np.uint64)
-        # The stamp of the record at hand, then the stamp of each cell.
-        self._key_stamps = np.zeros(1 + _KEY_CELLS, dtype=np.int64)
+        self._keys = make_keys()
 
     def prepare(self, block: Block) -> int:
         self._why.clear()
@@ -80,7 +82,7 @@ class JsonlCodec(Codec):
         while True:
             record, slow = encode_json(
                 block.data, block.starts, block.ends, record, last, check, self.need_label,
-                self._keys, self._key_stamps, self.plan, sink,
+                self._keys, self.plan, sink,
             )  # fmt: skip
             if not slow:
                 return record
@@ -110,33 +112,16 @@ def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:
 
 @inlined
 def _skip_space(data: NDArray[np.uint8], i: int, hi: int) -> int:
-    while i < hi and (data[i] == _SPACE or data[i] == _TAB):
+    while i < hi and (at(data, i) == _SPACE or at(data, i) == _TAB):
         i += 1
     return i
-
-
-@inlined
-def _string_end(data: NDArray[np.uint8], i: int, hi: int) -> int:
-    """The index of the closing quote, or hi where an escape, a control byte or the end comes first."""
-    while i < hi:
-        x = load64(data, i)
-        quotes, backslashes = x ^ _QUOTES, x ^ _BACKSLASHES
-        # The lowest set high bit is exact; higher ones may be borrows, which do not matter.
-        hits = (
-            ((quotes - _ONES) & ~quotes) | ((backslashes - _ONES) & ~backslashes) | ((x - _CONTROLS) & ~x)
-        ) & _HIGH
-        if hits != np.uint64(0):
-            i += trailing_zeros(hits) >> 3
-            return i if i < hi and data[i] == _QUOTE else hi
-        i += 8
-    return hi
 
 
 @inlined
 def _word_end(data: NDArray[np.uint8], i: int, hi: int) -> int:
     """The end of a bare word: a number, true, false or null."""
     while i < hi:
-        byte = data[i]
+        byte = at(data, i)
         if byte == _COMMA or byte == _CLOSE or byte == _CLOSE_LIST or byte == _SPACE or byte == _TAB:
             break
         i += 1
@@ -198,18 +183,11 @@ def _is_plain_decimal(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
 
 
 @inlined
-def _known_key(
-    keys: NDArray[np.uint64], stamps: NDArray[np.int64], stamp: int, count: int, salt: np.uint64
-) -> bool:
-    """Note the key; True where the record has it already."""
-    cell = np.int64(salt & np.uint64(_KEY_CELLS - 1))
-    if stamps[cell] == stamp:
-        for k in range(count):
-            if keys[k] == salt:
-                return True
-    stamps[cell] = stamp
-    keys[count] = salt
-    return False
+def _form_of(data: NDArray[np.uint8], lo: int, hi: int) -> int:
+    """The form of a bare word; short whole numbers, which occur most, at once."""
+    if short_whole(data, lo, hi) >= 0 and (at(data, lo) != _DIGIT_0 or hi - lo == 1):
+        return INTEGER_FORM
+    return _form_of_word(data, lo, hi)
 
 
 @kernel
@@ -226,7 +204,7 @@ def _add_list(
     while i < hi:
         if data[i] == _QUOTE:
             lo = i + 1
-            end = _string_end(data, lo, hi)
+            end = string_end(data, lo, hi)
             i = end + 1
             form = WORD if end < hi else _SLOW_FORM
         else:
@@ -248,44 +226,40 @@ def _add_list(
 
 
 @inlined
-def _encode_object(
-    plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int,
-    keys: NDArray[np.uint64], stamps: NDArray[np.int64], stamp: int,
-) -> bool:  # fmt: skip
+def _encode_object(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int, keys: Keys) -> bool:
     """Add the fields of the object at ``i``; False sends the record to the slow path."""
     i = _skip_space(data, i, hi)
-    if i >= hi or data[i] != _OPEN:
+    if i >= hi or at(data, i) != _OPEN:
         return False
     i = _skip_space(data, i + 1, hi)
-    count = 0
-    while i < hi and data[i] == _QUOTE and count < MAX_FAST_KEYS:
-        lo = i + 1
-        end = _string_end(data, lo, hi)
-        if end == hi:
+    key, cells = 0, 0
+    start_object(keys)
+    while i < hi and at(data, i) == _QUOTE:
+        key = find_key(keys, plan, key, data, i + 1, hi)
+        if key < 0:
             return False
-        salt = xxh64(data, lo, end, np.uint64(0))
-        if _known_key(keys, stamps, stamp, count, salt):
-            return False
-        count += 1
-        field = find_field(plan, salt)
-        i = _skip_space(data, end + 1, hi)
-        if i >= hi or data[i] != _COLON:
+        facts = KEY_FACTS * key
+        field, way = at(keys.facts, facts + KEY_FIELD), at(keys.facts, facts + KEY_WAY)
+        i = _skip_space(data, i + 2 + at(keys.facts, facts + KEY_LENGTH), hi)
+        if i >= hi or at(data, i) != _COLON:
             return False
         i = _skip_space(data, i + 1, hi)
         if i >= hi:
             return False
-        if data[i] == _QUOTE:
+        if at(data, i) == _QUOTE:
             lo = i + 1
-            end = _string_end(data, lo, hi)
+            end = string_end(data, lo, hi)
             form = TEXT if end < hi else _SLOW_FORM
             i = end + 1
-        elif data[i] == _OPEN_LIST:
-            i = _add_list(plan, sink, field, salt, data, i + 1, hi)
+        elif at(data, i) == _OPEN_LIST:
+            set_cells(sink, cells)
+            i = _add_list(plan, sink, field, at(keys.salts, key), data, i + 1, hi)
+            cells = cell_count(sink)
             form = _LIST_FORM if i > 0 else _SLOW_FORM
         else:
             lo = i
             end = _word_end(data, lo, hi)
-            form = _form_of_word(data, lo, end)
+            form = _form_of(data, lo, end)
             i = end
         if form == _SLOW_FORM:
             return False
@@ -294,21 +268,22 @@ def _encode_object(
             if kind == TOKEN or kind == TOKENS:
                 return False
         if form >= 0:
-            add_value(plan, sink, field, salt, form, data, lo, end)
+            cells = add_counted_value(plan, sink, cells, way, field, at(keys.salts, key), form, data, lo, end)
         i = _skip_space(data, i, hi)
-        if i >= hi or data[i] != _COMMA:
+        if i >= hi or at(data, i) != _COMMA:
             break
         i = _skip_space(data, i + 1, hi)
-        if i >= hi or data[i] != _QUOTE:
+        if i >= hi or at(data, i) != _QUOTE:
             return False
-    return i < hi and data[i] == _CLOSE and _skip_space(data, i + 1, hi) == hi
+        key += 1
+    set_cells(sink, cells)
+    return i < hi and at(data, i) == _CLOSE and _skip_space(data, i + 1, hi) == hi
 
 
 @kernel
 def encode_json(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], first: int, last: int,
-    check: bool, need_label: bool, keys: NDArray[np.uint64], stamps: NDArray[np.int64],
-    plan: Plan, sink: Sink,
+    check: bool, need_label: bool, keys: Keys, plan: Plan, sink: Sink,
 ) -> tuple[int, bool]:  # fmt: skip
     """Encode records until one needs the slow path, (r, True), or none fits or is left, (r, False)."""
     for r in range(first, last):
@@ -319,8 +294,7 @@ def encode_json(
             refuse(sink, r, problem)
             continue
         begin(sink)
-        stamps[0] += 1
-        if not _encode_object(plan, sink, data, starts[r], ends[r], keys, stamps[1:], stamps[0]):
+        if not _encode_object(plan, sink, data, starts[r], ends[r], keys):
             return r, True
         finish(plan, sink, r, need_label)
     return last, False

@@ -1,4 +1,4 @@
-"""Algorithm 1 of McMahan et al. 2013, line by line."""
+"""Algorithm 1 of McMahan et al. 2013, line by line, and the growing threshold of McMahan 2011."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ RANGES = {
     "beta": (0.0, 2.0),
     "l1": (0.0, 1.5),
     "l2": (0.0, 3.0),
+    "l1_per_event": (0.0, 0.1),
     "intercept_rate": (0.5, 12.0),
 }
 # With these a weight leaves 0 and comes back within tens of events.
@@ -23,9 +24,17 @@ class Oracle:
     """The learner, one event and one feature at a time."""
 
     def __init__(
-        self, alpha: float, beta: float, l1: float, l2: float, intercept: str, intercept_rate: float
+        self,
+        alpha: float,
+        beta: float,
+        l1: float,
+        l2: float,
+        intercept: str,
+        intercept_rate: float,
+        l1_per_event: float = 0.0,
     ) -> None:
         self.alpha, self.beta, self.l1, self.l2 = alpha, beta, l1, l2
+        self.l1_per_event = l1_per_event
         self.z: dict[int, float] = {}
         self.n: dict[int, float] = {}
         self.intercept = Intercept(intercept, intercept_rate, alpha, beta)
@@ -54,5 +63,7 @@ class Oracle:
             sigma = (math.sqrt(n + g**2) - math.sqrt(n)) / self.alpha
             self.z[i] = z + g - sigma * w[i]
             self.n[i] = n + g**2
+        if x:
+            self.l1 += self.l1_per_event
         self.intercept.learn(importance * (p - y), y, importance)
         return margin

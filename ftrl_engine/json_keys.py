@@ -1,0 +1,145 @@
+"""The keys of JSON objects, remembered from one object to the next.
+
+Programs write the same keys in the same order again and again. So the key at hand is compared
+with the one that came next the last time, and only a key that is none of these is hashed and
+looked up. Two keys of an object may not be equal: every known key carries the stamp of the
+object it was last seen in.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftrl_engine.hashing import xxh64
+from ftrl_engine.jit import at, inlined, kernel, load64, put_at
+from ftrl_engine.plan import Plan, find_field
+from ftrl_engine.rows import way_of
+from ftrl_engine.text import string_end
+
+# More keys, or longer ones, are left to the careful path.
+MAX_KEYS = 1024
+MAX_KEY_BYTES = 64
+_CELLS = 4096
+# How many keys beyond the expected one are compared: fields may be left out.
+_LOOK_AHEAD = 3
+
+# Places in Keys.facts of each key, and of its state.
+KEY_LENGTH, KEY_FIELD, KEY_WAY, KEY_STAMP = range(4)
+KEY_FACTS = 4
+_COUNT, _STAMP = range(2)
+_QUOTE = 34
+
+
+class Keys(NamedTuple):
+    """Up to MAX_KEYS keys in the order in which they were first seen.
+
+    text   uint8, MAX_KEY_BYTES for each key, zeros after it
+    salts  uint64, the hash of each key
+    facts  int64, KEY_FACTS for each: its length, field, way (see rows.way_of) and stamp
+    cells  int64[4096] open-addressing hash table by salt: 1 + the number of a key, or 0
+    state  int64[2]: how many keys there are, and the stamp of the object at hand
+    """
+
+    text: NDArray[np.uint8]
+    salts: NDArray[np.uint64]
+    facts: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    state: NDArray[np.int64]
+
+
+def make_keys() -> Keys:
+    """No keys yet; one such memory belongs to one plan."""
+    return Keys(
+        text=np.zeros(MAX_KEYS * MAX_KEY_BYTES + 8, dtype=np.uint8),
+        salts=np.zeros(MAX_KEYS, dtype=np.uint64),
+        facts=np.zeros(MAX_KEYS * KEY_FACTS, dtype=np.int64),
+        cells=np.zeros(_CELLS, dtype=np.int64),
+        state=np.zeros(2, dtype=np.int64),
+    )
+
+
+@kernel
+def _clear(keys: Keys) -> None:
+    keys.state[_COUNT] = 0
+    keys.facts[:] = 0
+    keys.cells[:] = 0
+
+
+@inlined
+def start_object(keys: Keys) -> None:
+    """Forget which keys the object before had, and every key where there is no room for another."""
+    keys.state[_STAMP] += 1
+    if keys.state[_COUNT] == MAX_KEYS:
+        _clear(keys)
+
+
+@inlined
+def _is_key(keys: Keys, key: int, data: NDArray[np.uint8], lo: int) -> bool:
+    """Whether the string that starts at ``lo`` is this key: its bytes and then a quote."""
+    length = at(keys.facts, KEY_FACTS * key + KEY_LENGTH)
+    if at(data, lo + length) != _QUOTE:
+        return False
+    done = 0
+    while done + 8 <= length:
+        if load64(data, lo + done) != load64(keys.text, MAX_KEY_BYTES * key + done):
+            return False
+        done += 8
+    if done == length:
+        return True
+    rest = np.uint64(64 - 8 * (length - done))
+    return bool(
+        (load64(data, lo + done) ^ load64(keys.text, MAX_KEY_BYTES * key + done)) << rest == np.uint64(0)
+    )
+
+
+@kernel
+def _look_up(keys: Keys, plan: Plan, data: NDArray[np.uint8], lo: int, hi: int) -> int:
+    """The number of the key that starts at ``lo``, which becomes known; -1 for the careful path."""
+    end = string_end(data, lo, hi)
+    if end == hi or end - lo > MAX_KEY_BYTES:
+        return -1
+    salt = xxh64(data, lo, end, np.uint64(0))
+    cell = np.int64(salt & np.uint64(_CELLS - 1))
+    while keys.cells[cell] != 0:
+        if keys.salts[keys.cells[cell] - 1] == salt:
+            return int(keys.cells[cell]) - 1
+        cell = (cell + 1) & (_CELLS - 1)
+    key = keys.state[_COUNT]
+    if key == MAX_KEYS:
+        return -1
+    keys.state[_COUNT] = key + 1
+    keys.cells[cell] = key + 1
+    keys.salts[key] = salt
+    for k in range(end - lo):
+        keys.text[MAX_KEY_BYTES * key + k] = data[lo + k]
+    field = find_field(plan, salt)
+    facts = KEY_FACTS * key
+    keys.facts[facts + KEY_LENGTH] = end - lo
+    keys.facts[facts + KEY_FIELD] = field
+    keys.facts[facts + KEY_WAY] = way_of(plan, field)
+    return int(key)
+
+
+@inlined
+def find_key(keys: Keys, plan: Plan, expected: int, data: NDArray[np.uint8], lo: int, hi: int) -> int:
+    """The number of the key that starts at ``lo``, most likely ``expected`` or one soon after it.
+
+    -1 for the careful path: the object has the key already, or it is no plain text.
+    """
+    key = np.int64(-1)
+    for k in range(expected, min(expected + _LOOK_AHEAD, keys.state[_COUNT])):
+        if lo + at(keys.facts, KEY_FACTS * k + KEY_LENGTH) < hi and _is_key(keys, k, data, lo):
+            key = np.int64(k)
+            break
+    if key < 0:
+        key = np.int64(_look_up(keys, plan, data, lo, hi))
+        if key < 0:
+            return -1
+    stamp = KEY_FACTS * key + KEY_STAMP
+    if at(keys.facts, stamp) == keys.state[_STAMP]:
+        return -1
+    put_at(keys.facts, stamp, keys.state[_STAMP])
+    return int(key)

@@ -1,0 +1,113 @@
+"""Limits on connections: the bytes and the time of a request's head, and how many connections there are.
+
+uvicorn has none of them. A head is limited as its bytes come; the time is looked at twice a second
+over all connections, which costs requests nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import msgspec
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+_SWEEP_SECONDS = 0.5
+# A client that does not read its answer is let go after so long.
+STALLED_SECONDS = 60.0
+_PHRASES = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+_Base: Any = AutoHTTPProtocol
+
+
+class LimitedProtocol(_Base):  # type: ignore[misc]
+    """uvicorn's protocol within limits; :func:`limited` sets them."""
+
+    max_header: ClassVar[int]
+    max_connections: ClassVar[int]
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._head = 0
+        if len(self.connections) > self.max_connections:
+            refuse(self, 503, f"{self.max_connections} connections are open; try again")
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not in_head(self):
+            self._head = 0
+            return
+        self._head += len(data)
+        if self._head > self.max_header:
+            refuse(self, 431, f"the request line and headers are larger than {self.max_header} bytes")
+
+
+def in_head(protocol: Any) -> bool:
+    """Whether a connection waits for its first request, or has sent a part of a request's head."""
+    cycle = protocol.cycle
+    return cycle is None or cycle.scope is not protocol.scope
+
+
+def limited(max_header: int, max_connections: int) -> type[asyncio.Protocol]:
+    """The protocol class with these limits."""
+    names = {"max_header": max_header, "max_connections": max_connections}
+    return type("LimitedProtocol", (LimitedProtocol,), names)
+
+
+def refuse(protocol: Any, status: int, text: str) -> None:
+    """Answer with an error, as JSON, and close."""
+    if protocol.transport.is_closing():
+        return
+    body = msgspec.json.encode({"error": text})
+    retry = "retry-after: 1\r\n" if status == 503 else ""
+    head = (
+        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
+    )
+    protocol.transport.write(head.encode() + body)
+    protocol.transport.close()
+
+
+class Sweeper:
+    """Lets connections go that take too long; looks at them while :meth:`run` runs."""
+
+    def __init__(self, connections: set[Any], header_seconds: float) -> None:
+        self._connections = connections
+        self._header_seconds = header_seconds
+        # What each connection was seen waiting for, and since when.
+        self._waiting: dict[Any, tuple[object, float]] = {}
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(_SWEEP_SECONDS, self._header_seconds))
+            self.sweep(loop.time())
+
+    def sweep(self, now: float) -> None:
+        """End what has been the same for too long at the time ``now``, in seconds."""
+        waiting: dict[Any, tuple[object, float]] = {}
+        for protocol in list(self._connections):
+            what = self._what(protocol)
+            if what is None:
+                continue
+            known = self._waiting.get(protocol)
+            same = known is not None and known[0] is what
+            since = known[1] if known is not None and same else now
+            waiting[protocol] = (what, since)
+            stalled = what is protocol.transport
+            if now - since < (STALLED_SECONDS if stalled else self._header_seconds):
+                continue
+            if stalled:
+                protocol.transport.abort()
+            else:
+                refuse(protocol, 408, f"no request within {self._header_seconds:g} s; send it faster")
+        self._waiting = waiting
+
+    @staticmethod
+    def _what(protocol: Any) -> object:
+        """What a connection waits for, the same object for as long as it is the same; None: nothing."""
+        if protocol.transport.is_closing() or protocol.flow.write_paused:
+            return protocol.transport
+        if in_head(protocol):
+            return protocol.scope if protocol.scope is not None else protocol
+        return None
