@@ -172,11 +172,12 @@ def routes(service: Service) -> list[Route]:
         return Response.json({"live": True})
 
     async def ready(scope: Scope, receive: Receive) -> Response:
-        service.served()
+        service.ready()
         return Response.json({"ready": True})
 
     async def model_ready(scope: Scope, receive: Receive) -> Response:
         check_model(service, scope)
+        service.ready()
         return Response.json({"name": service.name, "ready": True})
 
     async def model(scope: Scope, receive: Receive) -> Response:
