@@ -91,7 +91,7 @@ class App:
         self.store, self.state = service.store, service.state
         self._token = token
         known = [route for module in (*_MODULES, *_protocols()) for route in module.routes(service)]
-        self._router = Router([*known, *openapi.routes(service, known)])
+        self._router = Router([*known, *openapi.routes(service, known, token is not None)])
         self._metrics = service.metrics = Metrics(service.store, service.clock, counts, service.state)
         self._metrics.name_routes(list(self._router.endpoints))
         self._ready_for_requests = False

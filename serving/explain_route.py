@@ -26,7 +26,7 @@ from serving.store import Served
 from streams.names import FILE, Names
 
 MAX_CANDIDATES = 100
-MAX_AT_ONCE = 4
+MAX_AT_ONCE = 16
 # The learner writes names now and then; looking more often finds nothing.
 _LOOK_SECONDS = 2.0
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -78,17 +79,21 @@ class Explanation(msgspec.Struct):
     contributions: list[Contribution]
 
 
+class _Slots(NamedTuple):
+    """What a snapshot knows of some slots; NaN stands for what it does not know."""
+
+    weights: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    rates: NDArray[np.float64]
+
+
 class Explainer:
     """Explains events by one snapshot; any thread may call it."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._namer = FeatureNamer(snapshot.schema, snapshot.bits)
-        self._rates: NDArray[np.float64] | None = None
-        self._new_rate = 0.0
-        learner = snapshot.provenance.get("learner")
-        if isinstance(learner, Mapping):
-            self._use_rates(learner)
+        self._new_rate = float(self._rates(np.zeros(1))[0])
 
     def explain(self, request: Request, names: Names | None) -> list[Explanation]:
         """An explanation for each row of the request, which the scorer has found to be sound."""
@@ -116,72 +121,72 @@ class Explainer:
             found.append(self._explain(features, names))
         return found
 
-    def _use_rates(self, learner: Mapping[str, Any]) -> None:
-        try:
-            kind = find_learner(str(learner.get("name")))
-            new = kind.rates(np.zeros(1), learner)
-            known = self._snapshot.counts
-            self._rates = None if known is None or new is None else kind.rates(known.astype(float), learner)
-        except (ConfigError, KeyError, TypeError, ValueError):
-            return  # of a learner or a version that is not known here
-        self._new_rate = 0.0 if new is None else float(new[0])
+    def _rates(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rates of slots with these counts; NaN where the learner is unknown or has none."""
+        learner = self._snapshot.provenance.get("learner")
+        rates = None
+        if isinstance(learner, Mapping):
+            # It may be of another version, or written by hand.
+            with suppress(ConfigError, KeyError, TypeError, ValueError):
+                rates = find_learner(str(learner.get("name"))).rates(counts, learner)
+        return np.full(len(counts), np.nan) if rates is None else rates
 
-    def _explain(self, features: list[Feature], names: Names | None) -> Explanation:
+    def _look_up(self, features: list[Feature]) -> _Slots:
         snapshot = self._snapshot
         slots = np.array([feature.slot for feature in features], dtype=np.uint32)
-        at = np.minimum(np.searchsorted(snapshot.slots, slots), max(0, len(snapshot.slots) - 1))
-        known = snapshot.slots[at] == slots if len(snapshot.slots) else np.zeros(len(slots), dtype=bool)
+        if not len(snapshot.slots):
+            unknown = np.full(len(slots), np.nan)
+            return _Slots(np.zeros(len(slots)), unknown, unknown)
+        at = np.minimum(np.searchsorted(snapshot.slots, slots), len(snapshot.slots) - 1)
+        found = snapshot.slots[at] == slots
+        weights = np.where(found, snapshot.weights[at].astype(np.float64), 0.0)
+        counts = np.full(len(slots), np.nan)
+        if snapshot.counts is not None:
+            counts = np.where(found, snapshot.counts[at].astype(np.float64), np.nan)
+        return _Slots(weights, counts, self._rates(counts))
+
+    def _explain(self, features: list[Feature], names: Names | None) -> Explanation:
+        known = self._look_up(features)
         by_slot: dict[int, list[str]] = {}
         for feature in features:
             by_slot.setdefault(feature.slot, []).append(shorten(feature.name))
-        contributions = []
-        for feature, where, found in zip(features, at.tolist(), known.tolist(), strict=True):
-            weight = float(snapshot.weights[where]) if found else 0.0
-            count, confidence = self._confidence(where) if found else (None, None)
-            contributions.append(
-                Contribution(
-                    feature.name, feature.fields, feature.slot, feature.value, weight,
-                    weight * feature.value, count, confidence,
-                    _others(feature, by_slot[feature.slot], names),
-                )
-            )  # fmt: skip
-        margin = sum(one.contribution for one in contributions) + snapshot.intercept
+        confidences = 1.0 - known.rates / self._new_rate
+        contributions = [
+            Contribution(
+                feature.name, feature.fields, feature.slot, feature.value, weight, weight * feature.value,
+                _finite(count), _finite(confidence), _others(feature, by_slot[feature.slot], names),
+            )
+            for feature, weight, count, confidence in zip(
+                features, known.weights.tolist(), known.counts.tolist(), confidences.tolist(), strict=True
+            )
+        ]  # fmt: skip
+        intercept = self._snapshot.intercept
+        margin = sum(one.contribution for one in contributions) + intercept
         contributions.sort(key=lambda one: (-abs(one.contribution), one.name))
-        uncertainty = self._uncertainty(features, at, known, margin) if self._new_rate else None
-        return Explanation(sigmoid(margin), margin, snapshot.intercept, uncertainty, contributions)
+        uncertainty = None if math.isnan(self._new_rate) else self._uncertainty(features, known.rates, margin)
+        return Explanation(sigmoid(margin), margin, intercept, uncertainty, contributions)
 
-    def _confidence(self, where: int) -> tuple[float | None, float | None]:
-        """Count and confidence of a slot of the snapshot."""
-        counts = self._snapshot.counts
-        if counts is None or self._rates is None:
-            return None, None
-        return float(counts[where]), 1.0 - float(self._rates[where]) / self._new_rate
-
-    def _uncertainty(
-        self, features: list[Feature], at: NDArray[np.int64], known: NDArray[np.bool_], margin: float
-    ) -> Uncertainty:
+    def _uncertainty(self, features: list[Feature], rates: NDArray[np.float64], margin: float) -> Uncertainty:
         # Features that share a slot move together: their values are summed first.
         values: dict[int, float] = {}
-        places: dict[int, int] = {}
-        for feature, where, found in zip(features, at.tolist(), known.tolist(), strict=True):
+        rate_of: dict[int, float] = {}
+        for feature, rate in zip(features, rates.tolist(), strict=True):
             values[feature.slot] = values.get(feature.slot, 0.0) + feature.value
-            places[feature.slot] = where if found else -1
-        sure = unsure = 0.0
-        without = 0
-        for slot, value in values.items():
-            where = places[slot]
-            if where >= 0 and self._rates is not None:
-                sure += float(self._rates[where]) * value * value
-            else:
-                unsure += self._new_rate * value * value
-                without += 1
-        most = sure + unsure
+            rate_of[feature.slot] = rate
+        unknown = [slot for slot, rate in rate_of.items() if math.isnan(rate)]
+        sure = sum(rate_of[slot] * x * x for slot, x in values.items() if not math.isnan(rate_of[slot]))
+        most = sure + sum(self._new_rate * values[slot] * values[slot] for slot in unknown)
         return Uncertainty(
-            sure if without < len(values) and math.isfinite(sure) else None,
-            most if math.isfinite(most) else None,
+            _finite(sure) if len(unknown) < len(values) else None,
+            _finite(most),
             (sigmoid(margin - most), sigmoid(margin + most)),
-            without,
+            len(unknown),
         )
+
+
+def _finite(x: float) -> float | None:
+    """JSON has no other numbers."""
+    return x if math.isfinite(x) else None
 
 
 def _others(feature: Feature, in_event: list[str], names: Names | None) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from ftrl_engine import __version__
 from ftrl_engine.plan import AUTO, NUMBER, TOKEN, TOKENS, planned_fields
 from ftrl_engine.schema import Schema
+from serving.access_token import OPEN_PATHS
 from serving.http import Receive, Response, Scope
 from serving.operations import ERROR, VALUES, operation
 from serving.routes import Route
@@ -29,11 +30,12 @@ _ANYTHING = {"anyOf": [*VALUES["anyOf"], {"$ref": "#/components/schemas/Object"}
 _OBJECT = {"type": "object", "additionalProperties": _ANYTHING}
 
 
-def document(routes: Iterable[Route], name: str, served: Served | None) -> dict[str, Any]:
+def document(routes: Iterable[Route], name: str, served: Served | None, secured: bool) -> dict[str, Any]:
     """The OpenAPI document of the routes.
 
     name    of the model, for the paths that hold one
     served  the model, whose schema says what its fields hold; None where there is none yet
+    secured whether clients must show a token
     """
     schema = None if served is None else served.snapshot.schema
     versions = [] if served is None else [served.version, str(served.snapshot.rows)]
@@ -41,7 +43,10 @@ def document(routes: Iterable[Route], name: str, served: Served | None) -> dict[
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         entry = paths.setdefault(route.path, {})
-        entry[route.method.lower()] = {"operationId": _identity(route), **route.operation}
+        guard: dict[str, Any] = (
+            {"security": [{"token": []}]} if secured and route.path not in OPEN_PATHS else {}
+        )
+        entry[route.method.lower()] = {"operationId": _identity(route), **route.operation, **guard}
         parts = _PART.findall(route.path)
         if parts:
             entry["parameters"] = [_parameter(part, values[part]) for part in parts]
@@ -54,16 +59,19 @@ def document(routes: Iterable[Route], name: str, served: Served | None) -> dict[
             "what they meant when the model learned them; unknown fields are ignored and counted.",
         },
         "paths": paths,
-        "components": {"schemas": {"Error": ERROR, "Fields": _fields(schema), "Object": _OBJECT}},
+        "components": {
+            "schemas": {"Error": ERROR, "Fields": _fields(schema), "Object": _OBJECT},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} if secured else {},
+        },
     }
 
 
-def routes(service: Service, others: Iterable[Route]) -> list[Route]:
+def routes(service: Service, others: Iterable[Route], secured: bool = False) -> list[Route]:
     """The route that describes ``others`` and itself."""
     known = list(others)
 
     async def describe(scope: Scope, receive: Receive) -> Response:
-        return Response.json(document(known, service.name, service.store.current))
+        return Response.json(document(known, service.name, service.store.current, secured))
 
     answer = {"type": "object", "required": ["openapi", "info", "paths"]}
     known.append(Route("GET", "/openapi.json", describe, operation("This document", answer)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from serving.http import HttpError, Receive, Response, Scope
+from serving.http import Receive, Response, Scope
 from serving.operations import MODEL_ERRORS, operation
 from serving.routes import Route
-from serving.service import RETRY, Service
+from serving.service import Service
 
 _OBJECT = {"type": "object"}
 _STATUS = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
@@ -18,9 +18,7 @@ def routes(service: Service) -> list[Route]:
         return Response.json({"status": "ok"})
 
     async def ready(scope: Scope, receive: Receive) -> Response:
-        if service.state.draining:
-            raise HttpError(503, "the server is about to end; ask another one", RETRY)
-        served = service.served()
+        served = service.ready()
         facts = service.facts(served)
         return Response.json(
             {

@@ -73,6 +73,12 @@ class Service:
             raise HttpError(503, f"no model in {self.store.model}: {why}", RETRY)
         return served
 
+    def ready(self) -> Served:
+        """The same for probes: HttpError 503 also when the server is about to end."""
+        if self.state.draining:
+            raise HttpError(503, "the server is about to end; ask another one", RETRY)
+        return self.served()
+
     def facts(self, served: Served) -> ModelFacts:
         """What an answer says of the model."""
         return ModelFacts(served.version, served.snapshot.rows, round(served.age(self.clock()), 3))

@@ -104,7 +104,7 @@ def server(model: Path) -> Iterator[Server]:
 def test_schemathesis_finds_nothing(server: Server, tmp_path: Path, which: list[str]) -> None:
     # The phase left out walks along links between operations, of which there are none.
     flags = ["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-time", str(SECONDS)]
-    flags += ["--no-color", "--generation-database", "none"]
+    flags += ["--no-color", "--generation-database", "none", "--request-timeout", "60"]
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", *flags, *which],
         capture_output=True,

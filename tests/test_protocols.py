@@ -339,6 +339,8 @@ def tensor(**changes: Any) -> dict[str, Any]:
         (f"{V2}/infer", tensor(shape=[3]), 400, "2 values do not fit the shape [3]"),
         (f"{V2}/infer", tensor(shape=[-2]), 400, "shape"),
         (f"{V2}/infer", tensor(shape=[]), 400, "shape"),
+        (f"{V2}/infer", tensor(shape=[10**18, 0], data=[]), 400, "shape"),
+        (f"{V2}/infer", tensor(shape=[10**400]), 400, "do not fit"),
         (f"{V2}/infer", tensor(data="a"), 400, "array"),
         (f"{V2}/infer", tensor(shape=[1, 1, 2]), 400, "shape"),
         (f"{V2}/infer", tensor(data=[[[["a"]]], "b"]), 400, "deeper"),

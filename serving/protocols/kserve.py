@@ -91,8 +91,11 @@ def infer_request(body: bytes, most: int) -> tuple[bytes, str | None]:
 def _column(tensor: _Tensor) -> _Column:
     """The tensor as a column; HttpError 400 names it where its shape or a value is wrong."""
     name, shape = tensor.name, tensor.shape
-    if not 1 <= len(shape) <= _MAX_DIMENSIONS or min(shape) < 0:
-        raise HttpError(400, f"input {name!r}: the shape must be [events] or [events, values], got {shape}")
+    # No values for any number of events would be work without data.
+    if not 1 <= len(shape) <= _MAX_DIMENSIONS or min(shape) < 0 or shape[1:] == [0]:
+        raise HttpError(
+            400, f"input {name!r}: the shape must be [events] or [events, values], got {shape[:9]}"
+        )
     if tensor.data is None:
         raise HttpError(400, f"input {name!r}: data is missing (binary data is not supported)")
     found: list[Any] = []
@@ -169,11 +172,12 @@ def routes(service: Service) -> list[Route]:
         return Response.json({"live": True})
 
     async def ready(scope: Scope, receive: Receive) -> Response:
-        service.served()
+        service.ready()
         return Response.json({"ready": True})
 
     async def model_ready(scope: Scope, receive: Receive) -> Response:
         check_model(service, scope)
+        service.ready()
         return Response.json({"name": service.name, "ready": True})
 
     async def model(scope: Scope, receive: Receive) -> Response:

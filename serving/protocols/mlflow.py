@@ -100,7 +100,7 @@ def routes(service: Service) -> list[Route]:
         return Response(_encode({"predictions": scored.scores}))
 
     async def ping(scope: Scope, receive: Receive) -> Response:
-        service.served()
+        service.ready()
         return Response.json({})
 
     async def version(scope: Scope, receive: Receive) -> Response:
