@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.histogram import EMPTY, FINEST, LEVEL, OCCUPIED, add_cells, add_to_histogram
 from ftrl_engine.jit import kernel
 from ftrl_engine.losses import log_loss, sigmoid
 
@@ -35,79 +36,10 @@ Integers = NDArray[np.int64]
 
 CAPACITY = 2**15
 LARGEST_CAPACITY = 2**24
-FINEST = 40  # margins less than 2**-40 apart are one score
-LIMIT = 1024.0  # margins beyond it are one score; LIMIT * 2**FINEST is exact in float64
 
 ROWS, IMPORTANCE, POSITIVES, PREDICTIONS, LOSS = range(5)  # places in the totals
-LEVEL, OCCUPIED = range(2)  # places in the grid
 
-_EMPTY = np.int64(-(2**63))
-_MIX = np.int64(-7046029254386353131)  # 2**64 / golden ratio, odd
-_SHIFT = np.int64(38)
 _EVERY_ROW_ONE = np.empty(0)
-
-
-@kernel
-def _bin_of(margin: float, scale: float) -> int:
-    """0 for margin 0, j for the margins in (j-1, j] / scale, -j for their mirror image."""
-    scaled = min(max(margin, -LIMIT), LIMIT) * scale
-    if scaled > 0.0:
-        return math.ceil(scaled)
-    return math.floor(scaled)
-
-
-@kernel
-def _cell_of(bins: Integers, grid: Integers, bin_: int) -> int:
-    """Where ``bin_`` stands in the open-addressing table ``bins``; it is entered if it is new."""
-    mask = bins.size - 1
-    # Neighbours get neighbouring cells, without collisions while the scores form one cluster;
-    # after a collision a step of the bin's own (odd, so it reaches every cell) leads out of the crowd.
-    cell = bin_ & mask
-    step = int((bin_ * _MIX) >> _SHIFT) & mask | 1
-    while bins[cell] != bin_ and bins[cell] != _EMPTY:
-        cell = (cell + step) & mask
-    if bins[cell] == _EMPTY:
-        bins[cell] = bin_
-        grid[OCCUPIED] += 1
-    return cell
-
-
-@kernel
-def _add_cells(bins: Integers, counts: Floats, grid: Integers, more_bins: Integers, more: Floats) -> None:
-    for i in range(more_bins.size):
-        cell = _cell_of(bins, grid, more_bins[i])
-        counts[cell, 0] += more[i, 0]
-        counts[cell, 1] += more[i, 1]
-
-
-@kernel
-def _add_to_histogram(
-    margins: Floats,
-    labels: Floats,
-    importance: Floats,
-    row: int,
-    bins: Integers,
-    counts: Floats,
-    grid: Integers,
-) -> int:
-    """Add the rows from ``row`` on until too many bins are occupied; the next row to add."""
-    mask = bins.size - 1
-    capacity = bins.size >> 1
-    scale = math.ldexp(1.0, int(grid[LEVEL]))
-    amount = 1.0
-    for i in range(row, margins.size):
-        if importance.size > 0:
-            amount = importance[i]
-        if amount > 0.0:
-            bin_ = _bin_of(margins[i], scale)
-            cell = bin_ & mask
-            # The common case stays in this loop: a call per row costs more than the rest of it.
-            if bins[cell] != bin_:
-                cell = _cell_of(bins, grid, bin_)
-            counts[cell, int(labels[i])] += amount
-            if grid[OCCUPIED] > capacity:
-                return i + 1
-    return margins.size
 
 
 @kernel
@@ -162,7 +94,7 @@ class Progressive:
             rule = f"a power of two from 4 to {LARGEST_CAPACITY}"
             raise ConfigError(f"capacity must be {rule}, got {capacity!r}; use {CAPACITY}")
         self._totals = np.zeros(5)
-        self._bins = np.full(2 * capacity, _EMPTY)
+        self._bins = np.full(2 * capacity, EMPTY)
         self._counts = np.zeros((2 * capacity, 2))
         self._grid = np.array([FINEST, 0], dtype=np.int64)
 
@@ -183,7 +115,7 @@ class Progressive:
             raise _refusal(refused, rows, truth, amounts)
         row = 0
         while row < rows.size:
-            row = _add_to_histogram(rows, truth, amounts, row, self._bins, self._counts, self._grid)
+            row = add_to_histogram(rows, truth, amounts, row, self._bins, self._counts, self._grid)
             while self._grid[OCCUPIED] > self.capacity:
                 self._coarsen()
 
@@ -204,7 +136,7 @@ class Progressive:
                 if side._level == finest:
                     side._coarsen()
         self._totals += theirs._totals
-        _add_cells(self._bins, self._counts, self._grid, *theirs._occupied())
+        add_cells(self._bins, self._counts, self._grid, *theirs._occupied())
 
     def copy(self) -> Progressive:
         return Progressive.from_arrays(self.arrays())
@@ -235,7 +167,7 @@ class Progressive:
         metrics._totals[:] = arrays["totals"]
         metrics._grid[LEVEL] = level
         places, counts = np.array(arrays["bins"], np.int64), np.array(arrays["counts"], np.float64)
-        _add_cells(metrics._bins, metrics._counts, metrics._grid, places, counts)
+        add_cells(metrics._bins, metrics._counts, metrics._grid, places, counts)
         return metrics
 
     @property
@@ -321,17 +253,17 @@ class Progressive:
 
     def _coarsen(self) -> None:
         """Drop the level by one. At most two bins meet in one, so the order in the table cannot show."""
-        cells = np.flatnonzero(self._bins != _EMPTY)
+        cells = np.flatnonzero(self._bins != EMPTY)
         bins, counts = self._bins[cells], self._counts[cells]
         parents = (bins + (bins > 0)) >> 1  # half, rounded away from 0: only 0 stays 0
-        self._bins[:] = _EMPTY
+        self._bins[:] = EMPTY
         self._counts[:] = 0.0
         self._grid[:] = self._level - 1, 0
-        _add_cells(self._bins, self._counts, self._grid, parents, counts)
+        add_cells(self._bins, self._counts, self._grid, parents, counts)
 
     def _occupied(self) -> tuple[Integers, Floats]:
         """The occupied bins, rising, and their counts: the same whatever the order in the table."""
-        cells = np.flatnonzero(self._bins != _EMPTY)
+        cells = np.flatnonzero(self._bins != EMPTY)
         cells = cells[np.argsort(self._bins[cells])]
         return self._bins[cells], self._counts[cells]
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.histogram import FINEST
 from ftrl_engine.jit import COMPILED
-from ftrl_engine.metrics import CAPACITY, FINEST, Progressive
+from ftrl_engine.metrics import CAPACITY, Progressive
 
 Floats = NDArray[np.float64]
 Events = tuple[Floats, Floats, Floats]
