@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Further arguments of the command behind a target: make test ARGS="-k container"
 ARGS   ?=
+# Processes that run the tests without a broker; 0: none beside pytest itself.
+JOBS   ?= 2
 
 BIN     := $(VENV)/bin
 # Stamps live in the environment they describe, so removing it removes them.
@@ -37,7 +39,7 @@ test-broker: $(DEV)
 		[ $$status -eq 0 ] || [ $$status -eq 5 ]
 
 test-others: $(DEV)
-	@$(BIN)/pytest -m 'not kafka' $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not kafka' $(ARGS) || [ $$? -eq 5 ]
 
 check: $(DEV) ## Lint, check the format, the types and the floors
 	$(BIN)/ruff check .
