@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -114,6 +114,27 @@ def parameters(pairs: list[str]) -> Mapping[str, float | str]:
 
 
 @contextmanager
+def at_once() -> Iterator[None]:
+    """While this lasts, the first SIGINT or SIGTERM is a KeyboardInterrupt: there is nothing to save yet."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(end):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks for a clean end, the second one insists."""
 
@@ -122,9 +143,5 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled(ask):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

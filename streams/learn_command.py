@@ -264,7 +264,8 @@ def _passes(args: argparse.Namespace, model: ModelDirectory, trainer: Trainer, o
     settings = model.settings
     for number in range(1, settings.passes + 1):
         how = flags.source_options(args.format, settings.format, settings.schema, args.follow, _kafka(args))
-        source = open_source(flags.source_of(args.source), trainer.source_positions(number), how)
+        with flags.at_once():  # a broker may be waited for
+            source = open_source(flags.source_of(args.source), trainer.source_positions(number), how)
         try:
             codec = open_codec(flags.choose_format(source, how), settings.schema, settings.bits)
             complete = trainer.learn_from(source, codec, number)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +148,32 @@ def test_no_broker_at_the_start_is_said_and_given_up(
     assert uri.partition("?")[0] in said.splitlines()[-1]
     assert "trying again for" in caplog.text
     assert not (tmp_path / "m").exists()
+
+
+def test_waiting_for_a_broker_is_interrupted_at_once(client: str, tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"kafka://127.0.0.1:{nobody.getsockname()[1]}/t?client={client}"
+        words = [
+            sys.executable,
+            "-m",
+            "ftrl_engine",
+            "learn",
+            uri,
+            "--model",
+            str(tmp_path / "m"),
+            "--follow",
+        ]
+        learner = subprocess.Popen(
+            [sys.executable, "-m", "ftrl_engine", *words],
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        assert learner.stderr is not None
+        with learner:
+            assert b"trying again" in next(line for line in learner.stderr if b"trying" in line)
+            learner.send_signal(signal.SIGINT)
+            assert learner.wait(15) == 130
 
 
 def test_removed_by_retention_stops_by_default_and_names_what_is_gone(topic: Topic, client: str) -> None:
