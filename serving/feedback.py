@@ -11,7 +11,7 @@ from serving.feedback_link import FeedbackLink
 from serving.feedback_record import Feedback, FeedbackReader
 from serving.feedback_stream import Full
 from serving.http import HttpError, Receive, Response, Scope
-from serving.operations import BODY_ERRORS, FIELDS, operation
+from serving.operations import BODY_ERRORS, LABELLED, operation
 from serving.request_values import TooLargeError
 from serving.routes import Route
 from serving.scorer import Scorer
@@ -102,7 +102,12 @@ class FeedbackRoute:
         self._service.metrics.count_scored_feedback(len(scores) - len(known), labels, score_sum, loss)
 
 
-_EVENTS = {"type": "array", "items": FIELDS}
+_BATCH = {
+    "type": "object",
+    "required": ["events"],
+    "properties": {"events": {"type": "array", "items": LABELLED, "minItems": 1}},
+    "additionalProperties": False,
+}
 
 
 def routes(service: Service) -> list[Route]:
@@ -120,12 +125,7 @@ def routes(service: Service) -> list[Route]:
                 "duplicate": {"type": "boolean"},
             },
         },
-        body={
-            "anyOf": [
-                FIELDS,
-                {"type": "object", "properties": {"events": {"type": "array", "items": FIELDS}}},
-            ]
-        },
+        body={"anyOf": [{"allOf": [LABELLED, {"not": {"required": ["events"]}}]}, _BATCH]},
         errors=BODY_ERRORS,
     )
     return [Route("POST", "/feedback", FeedbackRoute(service, service.link).answer, about)]

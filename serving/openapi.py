@@ -8,7 +8,8 @@ from typing import Any
 
 from ftrl_engine import __version__
 from ftrl_engine.plan import AUTO, NUMBER, TOKEN, TOKENS, planned_fields
-from ftrl_engine.schema import Schema
+from ftrl_engine.rows import MAX_VALUE
+from ftrl_engine.schema import LABEL_NAMES, Schema
 from serving.access_token import OPEN_PATHS
 from serving.http import Receive, Response, Scope
 from serving.operations import ERROR, VALUES, operation
@@ -60,7 +61,12 @@ def document(routes: Iterable[Route], name: str, served: Served | None, secured:
         },
         "paths": paths,
         "components": {
-            "schemas": {"Error": ERROR, "Fields": _fields(schema), "Object": _OBJECT},
+            "schemas": {
+                "Error": ERROR,
+                "Fields": _fields(schema),
+                "LabelledEvent": _labelled(schema),
+                "Object": _OBJECT,
+            },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}} if secured else {},
         },
     }
@@ -107,3 +113,22 @@ def _fields(schema: Schema | None) -> dict[str, Any]:
         "properties": properties,
         "additionalProperties": _ANYTHING,
     }
+
+
+def _labelled(schema: Schema | None) -> dict[str, Any]:
+    """An event that can be learned from: the fields, and the label."""
+    if schema is None:
+        return _fields(None)
+    known = _fields(schema)
+    label: Any = {"enum": [0, 1, True, False, "0", "1"]}
+    if schema.label_at_least is not None:
+        label = {"type": "number", "description": f"the label is 1 from {schema.label_at_least} on"}
+    names = LABEL_NAMES if schema.label is None else (schema.label,)
+    properties = known["properties"] | dict.fromkeys(names, label)
+    if schema.weight is not None:
+        properties[schema.weight] = {"type": ["number", "null"], "minimum": 0, "maximum": MAX_VALUE}
+    found = known | {"properties": properties}
+    if all("." not in name for name in names):
+        # A dotted name leads into objects, which JSON Schema has no short word for.
+        found["oneOf"] = [{"required": [name]} for name in names]
+    return found

@@ -29,6 +29,7 @@ BODY_ERRORS = (400, 408, 413, 415, 422, 503)
 ONE_VALUE: Schema = {"type": ["string", "number", "boolean", "null"]}
 VALUES: Schema = {"anyOf": [ONE_VALUE, {"type": "array", "items": ONE_VALUE}]}
 FIELDS: Schema = {"$ref": "#/components/schemas/Fields"}
+LABELLED: Schema = {"$ref": "#/components/schemas/LabelledEvent"}
 EVENTS: Schema = {
     "type": "object",
     "description": "What all candidates share, and what each has of its own; context alone is one event.",

@@ -9,6 +9,8 @@ it is told.
   GET  /healthz  alive            GET /readyz   has a model
   GET  /model    what is served   GET /metrics  Prometheus
   POST /feedback {"events": [{"id": "...", "click": 1, ...}, ...]} -> {"accepted": 1, "duplicates": 0}
+  POST /explain  like /score: every feature's part in a score
+  GET  /openapi.json  all routes, also those of KServe v2, TensorFlow Serving and MLflow
 
 examples:
   ftrl serve --model m

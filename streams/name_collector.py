@@ -2,8 +2,8 @@
 
 A slot is a hash and cannot be read backwards, but the events go by again: after a step has been
 learned, the rows that hold slots with a weight and no name, the largest weight first, are read once
-more in plain Python. That takes at most SHARE of the time, and nothing that is learned depends on
-it. A slot that turns up with another name is shared, and gets both.
+more in plain Python. That takes a small share of the processor time of learning, and nothing that
+is learned depends on it. A slot that turns up with another name is shared, and gets both.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from streams.name_store import NameStore, Slots
 from streams.names import Names
 from streams.pipeline import Step
 
-# Of the time since the beginning; and what the end of a run may take even if that is less.
-SHARE = 0.025
+# Of the processor time since the beginning; of all time, where a slow stream needs few processors;
+# and what the end of a run may take even if that is less.
+SHARE, IDLE_SHARE = 0.025, 0.005
 END_SECONDS = 0.02
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.002, 0.02
@@ -57,6 +58,7 @@ class NameCollector:
         self._learner, self._path, self._owner = learner, path, owner
         self._warn, self._clock = warn, clock
         self._started = self._saved = clock()
+        self._busy_before = time.process_time()
         self._spent = 0.0
         self._recent: deque[tuple[Step, Codec]] = deque(maxlen=_KEPT_STEPS)
         self._turn = 0
@@ -84,14 +86,16 @@ class NameCollector:
             self._guard(self._save)
 
     def _allowance(self) -> float:
-        return SHARE * (self._clock() - self._started) - self._spent
+        busy = time.process_time() - self._busy_before
+        return max(SHARE * busy, IDLE_SHARE * (self._clock() - self._started)) - self._spent
 
     def _visit(self, steps: list[tuple[Step, Codec]], seconds: float, rows: int, known: int) -> None:
-        began = self._clock()
+        # This thread's own time: a busy machine must not make names scarce.
+        began = time.thread_time()
         for number, (step, codec) in enumerate(steps, start=1):
             until = began + seconds * number / len(steps)
             self._guard(partial(self._name, step, codec, until, rows, known))
-        self._spent += self._clock() - began
+        self._spent += time.thread_time() - began
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Names are advice: whatever is wrong with them must not end learning."""
@@ -114,14 +118,14 @@ class NameCollector:
             self._warn(f"{error}; collecting names anew")
 
     def _save(self) -> None:
-        self._saved = self._clock()
+        self._saved, began = self._clock(), time.thread_time()
         if self._loaded and self._changed:
             self.store.names().save(self._path, *self._owner)
             self._changed = False
-        self._spent += self._clock() - self._saved
+        self._spent += time.thread_time() - began
 
     def _name(self, step: Step, codec: Codec, until: float, most: int, known: int) -> None:
-        """Name rows of the step until the clock says ``until``, the most wanted first.
+        """Name rows of the step until this thread has worked ``until``, the most wanted first.
 
         ``known`` rows are read though they hold nothing new: they may show that a slot is shared.
         """
@@ -145,7 +149,7 @@ class NameCollector:
                 known -= 1
             learned = dict(zip(part.slots[of_row].tolist(), sizes[of_row].tolist(), strict=True))
             self._name_row(codec.features(step.block, int(step.records[first + row])), learned)
-            if self._clock() >= until:
+            if time.thread_time() >= until:
                 return
 
     def _is_wanted(self, slots: Slots, sizes: NDArray[np.float64]) -> NDArray[np.bool_]:

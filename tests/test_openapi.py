@@ -22,6 +22,7 @@ __all__ = ["learner", "model"]  # fixtures
 
 # Any route may give these; what gives others says so.
 EVERYWHERE = {"401", "429", "500"}
+TOKEN = "t0ken"
 SECONDS = 15 if os.environ.get("CI") else 8
 # Tensors and frames have rules that JSON Schema cannot say: as many values as the shape asks for, as
 # many in one row as in the next. So valid by the document is not always valid.
@@ -41,6 +42,7 @@ def test_every_route_is_described(model: Path, document: dict[str, Any]) -> None
     routes = {(route.method, route.path) for route in create_app(model)._router.routes}
     assert {pair for pair in listed if pair[0] != "PARAMETERS"} == routes
     assert {("POST", "/score"), ("POST", "/explain"), ("GET", "/openapi.json")} <= routes
+    assert document["components"]["securitySchemes"] == {}
     identities = []
     for path, entry in document["paths"].items():
         assert {one["name"] for one in entry.get("parameters", [])} == set(re.findall(r"\{(\w+)\}", path))
@@ -85,9 +87,25 @@ def test_the_served_schema_says_what_fields_hold(document: dict[str, Any], tmp_p
     assert answer.json()["components"]["schemas"]["Fields"]["properties"] == {}
 
 
+def test_a_token_is_asked_for_where_there_is_one(server: Server) -> None:
+    assert httpx.get(server.url + "/openapi.json").status_code == 401
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    document = httpx.get(server.url + "/openapi.json", headers=headers).json()
+    assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    assert document["paths"]["/score"]["post"]["security"] == [{"token": []}]
+    assert "security" not in document["paths"]["/healthz"]["get"]
+    event = document["components"]["schemas"]["LabelledEvent"]
+    assert event["properties"]["click"] == {"enum": [0, 1, True, False, "0", "1"]}
+    assert event["oneOf"] == [{"required": ["click"]}]
+
+
 @pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Server]:
-    with serving(model) as server:
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With everything on: feedback is taken, and a token asked for."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "token").write_text(TOKEN)
+    flags = ["--feedback", f"log:{folder / 'log'}", "--token-file", str(folder / "token")]
+    with serving(model, *flags) as server:
         yield server
 
 
@@ -105,6 +123,7 @@ def test_schemathesis_finds_nothing(server: Server, tmp_path: Path, which: list[
     # The phase left out walks along links between operations, of which there are none.
     flags = ["--checks", "all", "--phases", "examples,coverage,fuzzing", "--max-time", str(SECONDS)]
     flags += ["--no-color", "--generation-database", "none", "--request-timeout", "60"]
+    flags += ["-H", f"Authorization: Bearer {TOKEN}"]
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", *flags, *which],
         capture_output=True,
