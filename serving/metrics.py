@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftrl_engine.errors import ConfigError
 from serving.counts import CELLS, Counts
@@ -38,6 +38,21 @@ _OTHER_STATUS, _OTHER_ROUTE = _WIDTH - 1, "other"
 MAX_ROUTES = (CELLS - _REQUESTS) // _WIDTH
 assert len(BUCKETS) < _REQUESTS - _LATENCIES
 assert len(_STATUSES) < _OTHER_STATUS
+
+
+class Totals(NamedTuple):
+    """Counts since the start.
+
+    errors     answers to any request that are not 200
+    latencies  requests for scores by their time; BUCKETS has the upper bounds, the last has none
+    """
+
+    errors: float
+    candidates: float
+    scores: float
+    unknown: float
+    missing: float
+    latencies: list[float]
 
 
 class Metrics:
@@ -110,6 +125,15 @@ class Metrics:
             (FEEDBACK_LOSS, loss),
         ):
             self._cells[cell] += value
+
+    def totals(self) -> Totals:
+        """What all workers have counted so far."""
+        total = self._counts.total
+        errors = sum(number for _, status, number in self._answers() if status != "200")
+        latencies = self._counts.totals(_LATENCIES, len(BUCKETS) + 1)
+        return Totals(
+            errors, total(CANDIDATES), total(SCORES), total(UNKNOWN), total(MISSING), latencies
+        )
 
     def text(self) -> tuple[bytes, str]:
         """(body, content type) of GET /metrics."""
