@@ -131,9 +131,7 @@ class Metrics:
         total = self._counts.total
         errors = sum(number for _, status, number in self._answers() if status != "200")
         latencies = self._counts.totals(_LATENCIES, len(BUCKETS) + 1)
-        return Totals(
-            errors, total(CANDIDATES), total(SCORES), total(UNKNOWN), total(MISSING), latencies
-        )
+        return Totals(errors, total(CANDIDATES), total(SCORES), total(UNKNOWN), total(MISSING), latencies)
 
     def text(self) -> tuple[bytes, str]:
         """(body, content type) of GET /metrics."""

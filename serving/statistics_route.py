@@ -50,7 +50,9 @@ def routes(service: Service) -> list[Route]:
 
     async def weights(scope: Scope, receive: Receive) -> Response:
         served = service.served()
-        found = desk.at_hand() or await asyncio.to_thread(desk.find, served)
+        found = desk.at_hand()
+        if found is None:
+            found = await asyncio.to_thread(desk.find, served)
         return Response(found, headers=_NEVER_KEPT)
 
     return [Route("GET", "/stats.json", stats, _STATS), Route("GET", "/weights.json", weights, _WEIGHTS)]

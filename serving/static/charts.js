@@ -21,9 +21,9 @@ function clock(seconds, step) {
 }
 
 export class Chart {
-  /** title; lines: [{label, format}], at most two; empty: what to say without numbers; range: of y. */
-  constructor(host, { title, lines, empty, range, axis }) {
-    Object.assign(this, { lines, range, axis });
+  /** title; lines: [{label, format}], at most two; empty: what to say without numbers; range: of y; log: its scale. */
+  constructor(host, { title, lines, empty, range, log }) {
+    Object.assign(this, { lines, range, log });
     const card = element("section", "card chart");
     const head = element("div", "head");
     head.append(element("h2", "", title));
@@ -68,10 +68,10 @@ export class Chart {
         legend: { show: false },
         padding: [8, 10, 0, 0],
         cursor: { sync: { key: CURSOR }, y: false, points: { size: 7 }, drag: { setScale: false, x: false } },
-        scales: { x: { time: true }, y: { range: this.range ?? uPlot.rangeNum.bind(null) } },
+        scales: { x: { time: true }, y: { range: this.range, distr: this.log ? 3 : 1 } },
         axes: [
           { ...axis, grid: { show: false }, space: 90, size: 28, values: (u, ticks, _, space, step) => ticks.map((x) => clock(x, step)) },
-          { ...axis, grid, size: 58, space: 34, values: (u, ticks) => ticks.map((x) => (this.axis ?? this.lines[0].format)(x)) },
+          { ...axis, grid, size: 58, space: 34, values: (u, ticks) => ticks.map((x) => (x === null ? null : this.lines[0].format(x))) },
         ],
         series: [
           {},
@@ -104,6 +104,13 @@ export class Chart {
 /** From 0 to a little above the largest value, and never a flat line. */
 export function fromZero(u, low, high) {
   return [0, high > 0 ? 1.15 * high : 1];
+}
+
+/** Whole powers of ten, for a scale of logarithms. */
+export function decades(u, low, high) {
+  if (!(low > 0)) return [1e-4, 1e-2];
+  const [bottom, top] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  return [10 ** bottom, 10 ** Math.max(top, bottom + 1)];
 }
 
 /** Around the values and `point`, which is always shown. */

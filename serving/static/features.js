@@ -28,10 +28,11 @@ function bar(parent, share, up) {
   parent.append(svg);
 }
 
-function item(list, name, value, share, note) {
+function item(list, name, value, share, { aside, note } = {}) {
   const entry = document.createElement("li");
   const line = part(entry, "div", "line");
   part(line, "span", "what", name);
+  if (aside) part(line, "span", "aside", aside);
   part(line, "span", `number ${value < 0 ? "down-text" : "up-text"}`, signed(value));
   bar(entry, share, value >= 0);
   if (note) part(entry, "div", "note", note);
@@ -44,7 +45,7 @@ export function listWeights(list, weights, largest, shown) {
   for (const { slot, weight, names } of weights.slice(0, shown)) {
     const [first = `slot ${slot}`, ...others] = names;
     const note = others.length ? `the slot is shared with ${others.join(", ")}` : "";
-    item(list, first, weight, Math.abs(weight) / largest, note);
+    item(list, first, weight, Math.abs(weight) / largest, { note });
   }
   if (!weights.length) part(list, "li", "nothing", "none");
 }
@@ -57,9 +58,9 @@ export function listContributions(list, contributions, shown) {
   for (const one of active.slice(0, shown)) {
     const notes = [];
     if (one.value !== 1) notes.push(`weight ${signed(one.weight)} × ${decimal(one.value)}`);
-    if (one.confidence !== null) notes.push(`confidence ${(100 * one.confidence).toFixed(0)}%`);
+    const aside = one.confidence === null ? "" : `confidence ${(100 * one.confidence).toFixed(0)}%`;
     if (one.shared_with?.length) notes.push(`the slot is shared with ${one.shared_with.join(", ")}`);
-    item(list, one.name, one.contribution, Math.abs(one.contribution) / largest, notes.join(" · "));
+    item(list, one.name, one.contribution, Math.abs(one.contribution) / largest, { aside, note: notes.join(" · ") });
   }
   const rest = active.length - shown;
   const without = contributions.length - active.length;

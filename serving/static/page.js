@@ -1,6 +1,6 @@
 // The page: asks for statistics once a second and shows them.
 
-import { around, Chart, fromZero, tight } from "./charts.js";
+import { around, Chart, decades, fromZero, tight } from "./charts.js";
 import { ask, forgetToken, hasToken, keepToken } from "./client.js";
 import { listWeights } from "./features.js";
 import * as numbers from "./numbers.js";
@@ -9,7 +9,7 @@ import { TryForm } from "./try.js";
 
 const POLL_MILLISECONDS = 1000;
 const WEIGHTS_MILLISECONDS = 5000;
-const WEIGHTS_SHOWN = 12;
+const WEIGHTS_SHOWN = 16;
 
 const get = (id) => document.getElementById(id);
 const series = new Series();
@@ -18,9 +18,9 @@ const form = new TryForm();
 const TILES = [
   ["Requests for scores", () => [numbers.rate(series.rate("scored")), "a second"],
     () => `${numbers.rate(series.rate("candidates"))} candidates a second`],
-  ["Latency, middle", () => numbers.time(series.latency(0.5)), () => "in the server, last 10 s"],
-  ["Latency, 99%", () => numbers.time(series.latency(0.99)), () => "in the server, last 10 s"],
-  ["Model age", (model) => numbers.time(model?.age_seconds), (model) => (model ? `${numbers.count(model.rows)} events learned` : "")],
+  ["Latency p50", () => numbers.time(series.latency(0.5)), () => "in the server, last 10 s"],
+  ["Latency p99", () => numbers.time(series.latency(0.99)), () => "in the server, last 10 s"],
+  ["Model age", (model) => numbers.time(model?.age_seconds), (model) => (model ? `${numbers.count(model.rows)} events, ${numbers.rate(series.rate("rows"))} a second` : "")],
   ["Log loss", (model) => [numbers.decimal(model?.metrics?.log_loss), ""], () => `last minute ${numbers.decimal(series.recent().loss)}`],
   ["Calibration", (model) => [numbers.decimal(model?.metrics?.calibration), ""],
     () => `last minute ${numbers.decimal(series.recent().calibration)}`],
@@ -52,11 +52,11 @@ function Tile(label, value, more) {
 const NO_REQUESTS = "no requests yet";
 const NOTHING_LEARNED = "nothing learned from while this is watched";
 const CHARTS = [
-  [{ title: "Throughput, a second", empty: NO_REQUESTS, range: fromZero,
-    lines: [{ label: "requests", format: numbers.rate, fill: true }, { label: "candidates", format: numbers.rate }] },
-  (i) => series.rate("scored", i), (i) => series.rate("candidates", i)],
-  [{ title: "Latency in the server", empty: NO_REQUESTS, range: fromZero,
-    lines: [{ label: "middle", format: numbers.duration, fill: true }, { label: "99%", format: numbers.duration }] },
+  [{ title: "Requests a second", empty: NO_REQUESTS, range: fromZero,
+    lines: [{ label: "for scores", format: numbers.rate, fill: true }, { label: "errors", format: numbers.rate }] },
+  (i) => series.rate("scored", i), (i) => series.rate("errors", i)],
+  [{ title: "Latency in the server", empty: NO_REQUESTS, range: decades, log: true,
+    lines: [{ label: "p50", format: numbers.duration }, { label: "p99", format: numbers.duration }] },
   (i) => series.latency(0.5, i), (i) => series.latency(0.99, i)],
   [{ title: "Progressive log loss", empty: NOTHING_LEARNED, range: tight,
     lines: [{ label: "all events", format: numbers.decimal }, { label: "last minute", format: numbers.decimal }] },
@@ -64,8 +64,8 @@ const CHARTS = [
   [{ title: "Calibration: predictions / labels", empty: NOTHING_LEARNED, range: around(1, 0.05),
     lines: [{ label: "all events", format: numbers.decimal }, { label: "last minute", format: numbers.decimal }] },
   (i, sample) => sample.calibration, (i) => series.recent(i).calibration],
-  [{ title: "Model age", empty: "no model yet", range: fromZero, lines: [{ label: "age", format: numbers.duration, fill: true }] },
-    (i, sample) => sample.age],
+  [{ title: "Model age", empty: "no model yet", range: fromZero, lines: [{ label: "oldest in 20 s", format: numbers.duration, fill: true }] },
+    (i) => series.age(i)],
   [{ title: "Non-zero weights", empty: "no model yet", range: tight, lines: [{ label: "weights", format: numbers.count, fill: true }] },
     (i, sample) => sample.nonzero_weights],
 ].map(([options, ...columns]) => ({ chart: new Chart(get("charts"), options), columns }));

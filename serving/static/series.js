@@ -4,6 +4,7 @@ const KEPT_SECONDS = 15 * 60;
 const RATE_SECONDS = 3;
 const LATENCY_SECONDS = 10;
 const RECENT_SECONDS = 60;
+const AGE_SAMPLES = 20;
 
 export class Series {
   constructor() {
@@ -77,13 +78,21 @@ export class Series {
     return this.bounds.at(-1);
   }
 
+  /** The oldest that the model was within the last seconds; between two snapshots its age goes up and down. */
+  age(i = this.samples.length - 1) {
+    const ages = this.samples.slice(Math.max(0, i - AGE_SAMPLES + 1), i + 1).map((sample) => sample.age);
+    return ages.at(-1) === null ? null : Math.max(...ages);
+  }
+
   /** Progressive log loss and calibration of the events learned in the last while alone. */
   recent(i = this.samples.length - 1) {
     const none = { loss: null, calibration: null };
-    if (i < 1) return none;
-    const [now, then] = [this.samples[i], this.before(i, RECENT_SECONDS)];
+    const now = this.samples[i];
+    let j = i;
+    while (j > 0 && now.time - this.samples[j].time < RECENT_SECONDS && this.samples[j - 1].log_loss !== null) j -= 1;
+    const then = this.samples[j];
+    if (!now || now.log_loss === null || then.log_loss === null || !(now.learned_rows > then.learned_rows)) return none;
     const rows = now.learned_rows - then.learned_rows;
-    if (then.learned_rows === null || then.log_loss === null || !(rows > 0)) return none;
     const labels = (sample) => sample.label_mean * sample.learned_rows;
     const predictions = (sample) => (sample.calibration ?? 0) * labels(sample);
     const seen = labels(now) - labels(then);

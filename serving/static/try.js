@@ -23,7 +23,9 @@ export class TryForm {
   offer(weights) {
     if (this.touched) return;
     const context = {};
-    const names = [...weights.positive, ...weights.negative].flatMap((weight) => weight.names.slice(0, 1));
+    // One of each sign in turn, so that there is something to explain.
+    const names = weights.positive.flatMap((weight, i) => [weight, weights.negative[i]])
+      .flatMap((weight) => weight?.names.slice(0, 1) ?? []);
     for (const name of names) {
       const [, field, value] = /^([^=*~]+)=([^*]*)$/.exec(name) ?? [];
       if (field === undefined || Object.hasOwn(context, field)) continue;
@@ -33,6 +35,7 @@ export class TryForm {
     if (!Object.keys(context).length) return;
     this.touched = true;
     get("event").value = JSON.stringify({ context }, null, 2);
+    get("event").rows = Object.keys(context).length + 5;
   }
 
   async answer() {
