@@ -65,7 +65,7 @@ class Sample(msgspec.Struct, array_like=True):
 
 
 class History:
-    """Calls ``take`` with the time of ``clock`` every ``step`` seconds, and keeps the last ``kept`` samples."""
+    """Calls ``take`` with the time every ``step`` seconds of ``clock``; keeps the last ``kept`` samples."""
 
     def __init__(
         self,

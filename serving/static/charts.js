@@ -66,11 +66,11 @@ export class Chart {
       {
         ...this.size(),
         legend: { show: false },
-        padding: [8, 10, 0, 0],
+        padding: [8, 24, 0, 0],
         cursor: { sync: { key: CURSOR }, y: false, points: { size: 7 }, drag: { setScale: false, x: false } },
         scales: { x: { time: true }, y: { range: this.range, distr: this.log ? 3 : 1 } },
         axes: [
-          { ...axis, grid: { show: false }, space: 90, size: 28, values: (u, ticks, _, space, step) => ticks.map((x) => clock(x, step)) },
+          { ...axis, grid: { show: false }, space: 64, size: 28, values: (u, ticks, _, space, step) => ticks.map((x) => clock(x, step)) },
           { ...axis, grid, size: 58, space: 34, values: (u, ticks) => ticks.map((x) => (x === null ? null : this.lines[0].format(x))) },
         ],
         series: [

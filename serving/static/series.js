@@ -4,6 +4,8 @@ const KEPT_SECONDS = 15 * 60;
 const RATE_SECONDS = 3;
 const LATENCY_SECONDS = 10;
 const RECENT_SECONDS = 60;
+// Of less than this the mean jumps about.
+const LEAST_SECONDS = 10;
 const AGE_SAMPLES = 20;
 
 export class Series {
@@ -92,6 +94,7 @@ export class Series {
     while (j > 0 && now.time - this.samples[j].time < RECENT_SECONDS && this.samples[j - 1].log_loss !== null) j -= 1;
     const then = this.samples[j];
     if (!now || now.log_loss === null || then.log_loss === null || !(now.learned_rows > then.learned_rows)) return none;
+    if (now.time - then.time < LEAST_SECONDS) return none;
     const rows = now.learned_rows - then.learned_rows;
     const labels = (sample) => sample.label_mean * sample.learned_rows;
     const predictions = (sample) => (sample.calibration ?? 0) * labels(sample);
