@@ -9,8 +9,9 @@ from pathlib import Path
 from ftrl_engine.errors import ConfigError
 from serving.http import HttpError, Scope
 
-# Probes carry no secrets, so these paths ask for none.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"})
+# Probes carry no secrets, and the page none before it has asked for the token, so these paths are open.
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"})
+OPEN_FOLDER = "/static/"
 MAX_BYTES = 4096
 # RFC 6750, b64token.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
@@ -25,7 +26,7 @@ class AccessToken:
 
     def check(self, scope: Scope) -> None:
         """HttpError 401 where the request does not show the token and its path asks for it."""
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             return
         for name, value in scope["headers"]:
             if name == b"authorization":

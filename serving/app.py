@@ -14,7 +14,7 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from serving import explain_route, feedback, openapi, probes, protocols, score_route
+from serving import explain_route, feedback, openapi, page, probes, protocols, score_route, statistics_route
 from serving.access_token import AccessToken
 from serving.counts import Counts
 from serving.feedback_link import FeedbackLink
@@ -36,7 +36,7 @@ from serving.settings import (
 from serving.store import ModelStore, SnapshotStore
 
 # Each gives its routes.
-_MODULES = (score_route, explain_route, feedback, probes)
+_MODULES = (score_route, explain_route, feedback, probes, statistics_route, page)
 _LOOK_SECONDS = 0.01
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class App:
         self._router = Router([*known, *openapi.routes(service, known, token is not None)])
         self._metrics = service.metrics = Metrics(service.store, service.clock, counts, service.state)
         self._metrics.name_routes(list(self._router.endpoints))
+        self._history = service.history
         self._ready_for_requests = False
 
     @classmethod
@@ -125,12 +126,17 @@ class App:
             if message["type"] == "lifespan.startup":
                 if not self.store.started:
                     await self._first_look()
-                self._ready_for_requests = True
+                self._begin()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                self._history.stop()
                 await asyncio.to_thread(self.store.stop)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    def _begin(self) -> None:
+        self._ready_for_requests = True
+        self._history.start()
 
     async def _first_look(self) -> None:
         """Follow the model, and wait until a snapshot that is there is served."""
@@ -142,7 +148,7 @@ class App:
         if not self._ready_for_requests:
             # The server at hand knows no lifespan.
             await self._first_look()
-            self._ready_for_requests = True
+            self._begin()
         route, method = OTHER, scope["method"]
         try:
             if self._token is not None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
-from ftrl_engine.errors import DataError, FtrlError
+from ftrl_engine.errors import DataError
 from ftrl_engine.snapshot import Snapshot
 from serving.explanation import MAX_EXPLAINED_FEATURES, Explainer, Explanation
 from serving.http import HttpError, Receive, Response, Scope
@@ -23,12 +20,9 @@ from serving.request_values import TooLargeError, decode_request
 from serving.routes import Route
 from serving.service import ModelFacts, Service
 from serving.store import Served
-from streams.names import FILE, Names
 
 MAX_CANDIDATES = 100
 MAX_AT_ONCE = 16
-# The learner writes names now and then; looking more often finds nothing.
-_LOOK_SECONDS = 2.0
 
 
 class ExplainAnswer(msgspec.Struct):
@@ -38,46 +32,11 @@ class ExplainAnswer(msgspec.Struct):
     model: ModelFacts
 
 
-class NameReader:
-    """The names beside the served model, read again when their file changes; None where there are none."""
-
-    def __init__(self, model: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = model / FILE
-        self._clock = clock
-        self._looked = -_LOOK_SECONDS
-        self._identity: tuple[object, ...] = ()
-        self._names: Names | None = None
-
-    def names(self, snapshot: Snapshot) -> Names | None:
-        """The names of the features of the snapshot's model."""
-        now = self._clock()
-        if now - self._looked >= _LOOK_SECONDS:
-            self._looked = now
-            identity = (self._stamp(), snapshot.bits, snapshot.schema)
-            if identity != self._identity:
-                self._identity = identity
-                self._names = self._load(snapshot)
-        return self._names
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
-
-    def _load(self, snapshot: Snapshot) -> Names | None:
-        try:
-            return Names.load(self._path, snapshot.schema, snapshot.bits)
-        except (FtrlError, OSError):
-            return None  # names are advice; an explanation without them is whole
-
-
 class _Desk:
     """Explains requests, one after the other, by the snapshot that is served."""
 
     def __init__(self, service: Service) -> None:
-        self._names = NameReader(service.store.model)
+        self._names = service.names
         self._lock = threading.Lock()
         self._at_hand: tuple[Snapshot, Explainer] | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftrl_engine.errors import ConfigError
 from serving.counts import CELLS, Counts
@@ -25,19 +25,42 @@ if TYPE_CHECKING:
 BUCKETS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+# Upper bounds of the histogram of scores: click rates are small, so small ones are told apart best.
+SCORE_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0,
+)  # fmt: skip
+# So many scores of a request go into it, evenly spaced: thousands would cost more than scoring them.
+SCORES_SAMPLED = 8
 INSTALL = "pip install 'ftrl-engine[serve]'"
 
-# Cells of serving.counts: of scoring; of feedback; the histogram; answers by route and status.
+# Cells of serving.counts: of scoring; of feedback; the histograms; answers by route and status.
 SECONDS, CANDIDATES, SCORES, UNKNOWN, MISSING = range(5)
 EVENTS, DUPLICATES, LABELS, FEEDBACK_SCORES, FEEDBACK_LOSS, SCORED_EVENTS = range(8, 14)
-_LATENCIES, _REQUESTS = 16, 64
+SAMPLED_SUM = 14
+_LATENCIES, _SCORES, _REQUESTS = 16, 40, 64
 _STATUSES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503)
 _WIDTH = 16
 # The last cell of a route is for statuses beside those above.
 _OTHER_STATUS, _OTHER_ROUTE = _WIDTH - 1, "other"
 MAX_ROUTES = (CELLS - _REQUESTS) // _WIDTH
-assert len(BUCKETS) < _REQUESTS - _LATENCIES
+assert len(BUCKETS) < _SCORES - _LATENCIES
+assert len(SCORE_BUCKETS) < _REQUESTS - _SCORES
 assert len(_STATUSES) < _OTHER_STATUS
+
+
+class Totals(NamedTuple):
+    """Counts since the start.
+
+    errors     answers to any request that are not 200
+    latencies  requests for scores by their time; BUCKETS has the upper bounds, the last has none
+    """
+
+    errors: float
+    candidates: float
+    scores: float
+    unknown: float
+    missing: float
+    latencies: list[float]
 
 
 class Metrics:
@@ -91,6 +114,10 @@ class Metrics:
         cells = self._cells
         cells[CANDIDATES] += len(scored.scores)
         cells[SCORES] += sum(scored.scores)
+        sampled = scored.scores[:: 1 + (len(scored.scores) - 1) // SCORES_SAMPLED]
+        for score in sampled:
+            cells[_SCORES + bisect_left(SCORE_BUCKETS, score)] += 1.0
+        cells[SAMPLED_SUM] += sum(sampled)
         if scored.unknown:
             cells[UNKNOWN] += scored.unknown
         if scored.missing:
@@ -111,6 +138,13 @@ class Metrics:
         ):
             self._cells[cell] += value
 
+    def totals(self) -> Totals:
+        """What all workers have counted so far."""
+        total = self._counts.total
+        errors = sum(number for _, status, number in self._answers() if status != "200")
+        latencies = self._counts.totals(_LATENCIES, len(BUCKETS) + 1)
+        return Totals(errors, total(CANDIDATES), total(SCORES), total(UNKNOWN), total(MISSING), latencies)
+
     def text(self) -> tuple[bytes, str]:
         """(body, content type) of GET /metrics."""
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -119,7 +153,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The families; what a Prometheus registry asks its collectors for."""
-        from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+        from prometheus_client.metrics_core import CounterMetricFamily
 
         requests = CounterMetricFamily(
             "ftrl_requests", "Answers by route and status.", labels=["route", "status"]
@@ -127,14 +161,8 @@ class Metrics:
         for route, status, number in self._answers():
             requests.add_metric([route, status], number)
         yield requests
-        latency = HistogramMetricFamily(
-            "ftrl_score_seconds", "Seconds from a whole request to its answer, POST /score."
-        )
-        bounds = [*map(str, BUCKETS), "+Inf"]
+        yield from self._histograms()
         total = self._counts.total
-        latencies = accumulate(self._counts.totals(_LATENCIES, len(bounds)))
-        latency.add_metric([], list(zip(bounds, latencies, strict=True)), total(SECONDS))
-        yield latency
         for name, what, value in (
             ("candidates", "Candidates scored.", total(CANDIDATES)),
             ("scores_sum", "Sum of the probabilities given.", total(SCORES)),
@@ -150,6 +178,26 @@ class Metrics:
             yield from self._feedback(self._state.feedback)
         if self._state.learner is not None:
             yield from _learner(self._state.learner)
+
+    def _histograms(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import HistogramMetricFamily
+
+        for name, what, bounds, first, summed in (
+            (
+                "seconds", "Seconds from a whole request to its answer, POST /score.",
+                BUCKETS, _LATENCIES, SECONDS,
+            ),
+            (
+                "probability",
+                f"Probabilities given; of each request at most {SCORES_SAMPLED}, evenly spaced.",
+                SCORE_BUCKETS, _SCORES, SAMPLED_SUM,
+            ),
+        ):  # fmt: skip
+            family = HistogramMetricFamily(f"ftrl_score_{name}", what)
+            texts = [*map(str, bounds), "+Inf"]
+            counts = accumulate(self._counts.totals(first, len(texts)))
+            family.add_metric([], list(zip(texts, counts, strict=True)), self._counts.total(summed))
+            yield family
 
     def _answers(self) -> Iterator[tuple[str, str, float]]:
         """(route, status, number of answers) of what was answered at all."""

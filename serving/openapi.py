@@ -8,11 +8,12 @@ from typing import Any
 
 from ftrl_engine import __version__
 from ftrl_engine.plan import AUTO, NUMBER, TOKEN, TOKENS, planned_fields
-from ftrl_engine.rows import MAX_VALUE
 from ftrl_engine.schema import LABEL_NAMES, Schema
+from ftrl_engine.sink import MAX_VALUE
 from serving.access_token import OPEN_PATHS
 from serving.http import Receive, Response, Scope
 from serving.operations import ERROR, VALUES, operation
+from serving.page import load_files
 from serving.routes import Route
 from serving.service import Service
 from serving.store import Served
@@ -40,7 +41,7 @@ def document(routes: Iterable[Route], name: str, served: Served | None, secured:
     """
     schema = None if served is None else served.snapshot.schema
     versions = [] if served is None else [served.version, str(served.snapshot.rows)]
-    values = {"name": [name], "version": versions}
+    values = {"name": [name], "version": versions, "file": sorted(load_files())}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         entry = paths.setdefault(route.path, {})
@@ -90,7 +91,11 @@ def _identity(route: Route) -> str:
 
 
 def _parameter(part: str, values: list[str]) -> Mapping[str, Any]:
-    what = {"name": "The model: the name of its directory", "version": "What is served, or its rows"}
+    what = {
+        "name": "The model: the name of its directory",
+        "version": "What is served, or its rows",
+        "file": "A file of the page",
+    }
     schema = {"type": "string", "minLength": 1} | ({"enum": values} if values else {})
     return {"name": part, "in": "path", "required": True, "description": what[part], "schema": schema}
 

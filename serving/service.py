@@ -10,8 +10,10 @@ import msgspec
 from ftrl_engine.errors import DataError
 from ftrl_engine.snapshot import Snapshot
 from serving.feedback_link import FeedbackLink
+from serving.history import History, Sample
 from serving.http import BodyReader, HttpError, Receive, Scope
 from serving.metrics import Metrics
+from serving.name_reader import NameReader
 from serving.request_values import TooLargeError
 from serving.scorer import Scored, Scorer
 from serving.server_state import ServerState
@@ -34,7 +36,8 @@ class Service:
     make_scorer  builds the scorer of a snapshot
     state        what the parts of the server say of themselves
     link         where feedback goes; None: it is not taken
-    metrics      is set by the application, which knows all routes
+    metrics      is set by the application, which knows all routes; history samples it
+    names        of the model's features
     """
 
     metrics: Metrics
@@ -52,6 +55,8 @@ class Service:
         self.store, self.make_scorer, self.link = store, make_scorer, link
         self.state = state or ServerState()
         self.clock, self.timer = clock, timer
+        self.names = NameReader(store.model)
+        self.history = History(self._sample, clock)
         self.max_body = bodies.max_body
         self._bodies = bodies
 
@@ -93,6 +98,9 @@ class Service:
         except DataError as error:
             status = error.status if isinstance(error, TooLargeError) else 400
             raise HttpError(status, str(error).replace("candidates", rows)) from error
+
+    def _sample(self, now: float) -> Sample:
+        return Sample.of(now, self.metrics, self.store.current)
 
     def count(self, scored: Scored, started: float) -> None:
         """Count an answered request for scores that was whole when the timer stood at ``started``."""

@@ -19,8 +19,9 @@ from ftrl_engine import FeatureHasher, Schema, Snapshot, build
 from ftrl_engine.errors import DataError
 from ftrl_engine.losses import sigmoid
 from serving import create_app
-from serving.explain_route import MAX_AT_ONCE, ExplainAnswer, NameReader
+from serving.explain_route import MAX_AT_ONCE, ExplainAnswer
 from serving.explanation import MAX_EXPLAINED_FEATURES, Explainer, Explanation
+from serving.name_reader import NameReader
 from serving.request_values import TooLargeError, decode_request
 from serving.scorer import Scorer
 from streams.names import Names

@@ -53,7 +53,7 @@ def test_every_route_is_described(model: Path, document: dict[str, Any]) -> None
             assert operation["summary"]
             assert {"200", *EVERYWHERE} <= set(operation["responses"])
             assert ("requestBody" in operation) == (method == "post")
-            assert ("404" in operation["responses"]) == ("{name}" in path)
+            assert ("404" in operation["responses"]) == ("{name}" in path or "{file}" in path)
     assert len(set(identities)) == len(identities)
 
 
