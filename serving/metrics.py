@@ -114,7 +114,8 @@ class Metrics:
         cells = self._cells
         cells[CANDIDATES] += len(scored.scores)
         cells[SCORES] += sum(scored.scores)
-        sampled = scored.scores[:: 1 + (len(scored.scores) - 1) // SCORES_SAMPLED]
+        # A request may have no candidates.
+        sampled = scored.scores[:: max(1, -(-len(scored.scores) // SCORES_SAMPLED))]
         for score in sampled:
             cells[_SCORES + bisect_left(SCORE_BUCKETS, score)] += 1.0
         cells[SAMPLED_SUM] += sum(sampled)

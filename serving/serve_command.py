@@ -7,7 +7,7 @@ it is told.
 
   POST /score    {"context": {...}, "candidates": [{...}, ...]} -> {"scores": [...], "model": {...}}
   GET  /healthz  alive            GET /readyz   has a model
-  GET  /model    what is served   GET /metrics  Prometheus
+  GET  /model    what is served   GET /metrics  Prometheus    GET /  a page for people
   POST /feedback {"events": [{"id": "...", "click": 1, ...}, ...]} -> {"accepted": 1, "duplicates": 0}
   POST /explain  like /score: every feature's part in a score
   GET  /openapi.json  all routes, also those of KServe v2, TensorFlow Serving and MLflow
