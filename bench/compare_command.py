@@ -125,18 +125,18 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     from bench.comparison.contest import Contest
     from bench.comparison.judge import Judge
     from bench.comparison.resamples import REPLICATES
-    from bench.comparison.standing import TOLERANCE
+    from bench.comparison.search import TOLERANCE
 
     remaining = Remaining(progress.show)
+    tolerance = TOLERANCE if args.tolerance is None else args.tolerance
     methods, programs = contenders(args)
     events = read_events(args, scratch, progress)
     work = args.work or (f"{args.report}/work" if args.report else None)
     contest = Contest(
         events, args.budget, scratch, Path(work) if work else None, args.shuffles, args.seed,
-        args.threads or _cores(), args.outside_rows, remaining.show,
+        args.threads or _cores(), args.outside_rows, tolerance, remaining.show,
     )  # fmt: skip
-    replicates = QUICK_REPLICATES if args.quick else REPLICATES
-    judge = Judge(args.seed, replicates, TOLERANCE if args.tolerance is None else args.tolerance)
+    judge = Judge(args.seed, QUICK_REPLICATES if args.quick else REPLICATES, tolerance)
     entries = contest.learners(methods)
     entries += contest.programs(programs)
     found = judged(contest, judge, entries)
@@ -203,6 +203,8 @@ def data_facts(args: argparse.Namespace, events: Events) -> dict[str, Any]:
     import math
     from pathlib import Path
 
+    import numpy as np
+
     rate = events.label_mean
     entropy = -rate * math.log(rate) - (1 - rate) * math.log1p(-rate) if 0 < rate < 1 else None
     return {
@@ -212,6 +214,7 @@ def data_facts(args: argparse.Namespace, events: Events) -> dict[str, Any]:
         "rejected": events.rejected,
         "label_mean": rate,
         "features": events.slots,
+        "features_seen_once": int((np.bincount(events.batch.slots) == 1).sum()),
         "features_per_row": round(len(events.batch.slots) / len(events), 2),
         "bits": events.bits,
         "digest": events.digest,

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from bench.comparison.clock import Remaining
 from bench.comparison.contest import Contest
-from bench.comparison.events import Events, hash_events
+from bench.comparison.events import Events
 from bench.comparison.frontier import frontier, needed
 from bench.comparison.method import COUNT, PER_EVENT, TOTAL, Configuration, Method, learner_methods
 from bench.comparison.outcome import Outcome, Store
 from bench.comparison.resamples import Resamples, interval
-from bench.comparison.search import LEAST_BUDGET, search
+from bench.comparison.search import LEAST_BUDGET, Found, search
 from bench.comparison.standing import Standing, at_equal_auc, at_equal_loss, at_own_loss
 from bench.comparison.tally import BLOCKS, GROUPS, Blocks, Tally, blocks_of
 from bench.comparison.trial import Trial
@@ -33,35 +33,13 @@ from ftrl_engine.learners.base import learner_names
 from ftrl_engine.metrics import Progressive
 from streams.codecs.base import open_codec
 from streams.source import SourceOptions, open_source
+from tests.hashed_events import BITS, ROWS, hashed
+from tests.hashed_events import clicks as clicks
+from tests.hashed_events import events as events
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="needs compiled learners")
 
-ROWS, BITS = 3000, 16
 FTRL = Method("ftrl_proximal", "FTRL-Proximal", "alpha", "l1", TOTAL, learner="ftrl_proximal")
-
-
-def hashed(
-    path: Path, scratch: Path, schema: str, block_bytes: int = 4 << 20, limit: int | None = None
-) -> Events:
-    scratch.mkdir()
-    loaded = Schema.load(schema)
-    options = SourceOptions(columns_known=bool(loaded.columns), block_bytes=block_bytes)
-    source = open_source(str(path), {}, options)
-    assert source.format is not None
-    try:
-        return hash_events(source, open_codec(source.format, loaded, BITS), scratch, limit)
-    finally:
-        source.close()
-
-
-@pytest.fixture(scope="module")
-def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Inputs(tmp_path_factory.mktemp("inputs")).clicks("jsonl", ROWS)
-
-
-@pytest.fixture(scope="module")
-def events(clicks: Path, tmp_path_factory: pytest.TempPathFactory) -> Events:
-    return hashed(clicks, tmp_path_factory.mktemp("events") / "scratch", "clicks")
 
 
 def trial(events: Events, **more: object) -> Trial:
@@ -125,9 +103,9 @@ rows_of_blocks = st.lists(
 
 
 def tally(rows: Sequence[tuple[float, float, float]], blocks: int = 4) -> Blocks:
-    columns = np.array(rows).T
+    margins, labels, importance = np.ascontiguousarray(np.array(rows).T)
     found = Tally(blocks)
-    found.add(*np.ascontiguousarray(columns), blocks_of(np.arange(len(rows)), len(rows), blocks))
+    found.add(margins, labels, importance, blocks_of(np.arange(len(rows)), len(rows), blocks))
     return found.blocks()
 
 
@@ -176,6 +154,10 @@ def test_a_margin_that_is_not_finite_ends_the_tally() -> None:
     assert found.diverged
 
 
+def _loss(configuration: Configuration, best: float) -> float:
+    return 0.5 + 0.1 * abs(math.log(configuration.rate / best)) + 0.001 * configuration.penalty
+
+
 def run_search(method: Method, budget: int, best: float) -> list[Configuration]:
     """All configurations, where log loss is the distance to the rate ``best``."""
     one = search(method, budget, 1000, 1.0)
@@ -183,7 +165,7 @@ def run_search(method: Method, budget: int, best: float) -> list[Configuration]:
     while True:
         tried += stage
         try:
-            stage = one.send([abs(math.log(c.rate / best)) + c.penalty for c in stage])
+            stage = one.send([Found(_loss(c, best), 1000.0 / (1.0 + c.penalty)) for c in stage])
         except StopIteration:
             return tried
 
@@ -217,13 +199,14 @@ points = st.lists(st.tuples(st.integers(0, 60), st.floats(0.1, 2.0)), min_size=1
 
 
 @given(points)
-def test_no_point_beats_the_frontier(found: list[tuple[int, float]]) -> None:
+def test_no_point_lies_below_the_frontier(found: list[tuple[int, float]]) -> None:
     nonzeros, losses = np.array(found, dtype=np.float64).T
     kept = frontier(nonzeros, losses)
-    assert (np.diff(nonzeros[kept]) > 0).all()
+    logs = np.log(np.maximum(nonzeros, 1.0))
+    assert (np.diff(logs[kept]) > 0).all()
     assert (np.diff(losses[kept]) < 0).all()
-    for count, loss in found:
-        assert any(nonzeros[i] <= count and losses[i] <= loss for i in kept)
+    assert (np.diff(np.diff(losses[kept]) / np.diff(logs[kept])) > -1e-9).all()
+    assert (losses >= np.interp(logs, logs[kept], losses[kept]) - 1e-9).all()
 
 
 @given(points, st.floats(0.0, 2.5))
@@ -244,6 +227,8 @@ def test_needed_interpolates_the_logarithm() -> None:
     assert needed(nonzeros, losses, 0.45) == pytest.approx(1000.0)
     assert needed(nonzeros, losses, 0.9) == pytest.approx(100.0)
     assert needed(nonzeros, losses, 0.39) == math.inf
+    badly_chosen = np.append(nonzeros, 9999.0), np.append(losses, 0.449)
+    assert needed(*badly_chosen, 0.45) == pytest.approx(1000.0)
 
 
 def outcome(nonzeros: float, losses: NDArray[np.float64]) -> Outcome:
@@ -267,19 +252,19 @@ def standing(*found: tuple[float, float], noise: float = 0.0) -> Standing:
 def test_the_ratio_at_equal_loss() -> None:
     reference = standing((100, 0.45), (1000, 0.40), noise=0.2)
     assert (reference.best, reference.chosen) == (1, 1)
+    assert reference.level == pytest.approx(0.402)
     twice = at_equal_loss(standing((200, 0.45), (2000, 0.40), noise=0.2), reference)
     assert twice.ratio == pytest.approx(2.0)
     # What disturbs both alike cancels: the interval is of the difference.
     assert twice.interval == pytest.approx((2.0, 2.0))
-    assert twice.level == pytest.approx(0.40)
+    assert twice.level == pytest.approx(0.402)
     never = at_equal_loss(standing((200, 0.45), (2000, 0.41), noise=0.2), reference)
     assert (never.ratio, never.interval) == (None, None)
-    assert never.gap == pytest.approx(0.01)
-    assert never.gap_interval == pytest.approx((0.01, 0.01))
+    assert never.gap == pytest.approx(0.008)
+    assert never.gap_interval == pytest.approx((0.008, 0.008))
     own = at_own_loss(standing((200, 0.45), noise=0.2), reference)
+    assert own.level == pytest.approx(0.45 * 1.005)
     assert own.ratio == pytest.approx(2.0)
-    looser = at_equal_loss(standing((200, 0.45), (2000, 0.41), noise=0.2), reference, level=0.45)
-    assert looser.ratio == pytest.approx(2.0)
 
 
 def test_an_interval_may_have_no_upper_end() -> None:
@@ -297,10 +282,10 @@ def test_at_equal_auc_more_is_better() -> None:
     reference = standing((100, 0.45), (1000, 0.40))
     found = at_equal_auc(standing((300, 0.45), (3000, 0.40)), reference)
     assert found.ratio == pytest.approx(3.0)
-    assert found.level == pytest.approx(0.60)
+    assert found.level == pytest.approx(0.40 * 1.01)
     short = at_equal_auc(standing((300, 0.45)), reference)
     assert short.ratio is None
-    assert short.gap == pytest.approx(0.05)
+    assert short.gap == pytest.approx(0.45 - 0.40 * 1.01)
 
 
 def test_the_sparsest_within_the_tolerance_is_chosen() -> None:

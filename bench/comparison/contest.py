@@ -15,7 +15,7 @@ from bench.comparison.method import REFERENCE, Configuration, Method
 from bench.comparison.outcome import Outcome, Store
 from bench.comparison.outside.base import Skipped, find_program, missing, version_of
 from bench.comparison.program import Program
-from bench.comparison.search import Search, search
+from bench.comparison.search import TOLERANCE, Found, Search, search
 from bench.comparison.trial import Trial
 from ftrl_engine import __version__, learners
 
@@ -58,6 +58,7 @@ class Contest:
     seed: int = 0
     threads: int = 1
     outside_rows: int | None = None
+    tolerance: float = TOLERANCE
     show: Show = lambda text, share: None
 
     def learners(self, methods: Sequence[Method], rows: int | None = None) -> list[Entry]:
@@ -133,7 +134,10 @@ class Contest:
     def _search(self, entries: Sequence[Entry], trial: Trial, run: Run, text: str) -> None:
         """Stage by stage, the same stage of all entries together."""
         scale = typical_value(trial.events)
-        searches = {e.method.name: search(e.method, self.budget, len(trial.events), scale) for e in entries}
+        searches = {
+            e.method.name: search(e.method, self.budget, len(trial.events), scale, self.tolerance)
+            for e in entries
+        }
         by_name = {entry.method.name: entry for entry in entries}
         stages = {name: next(one) for name, one in searches.items()}
         total, done = self.budget * len(entries), 0
@@ -154,9 +158,9 @@ def _next_stages(
 ) -> dict[str, list[Configuration]]:
     found = {}
     for name, stage in stages.items():
-        losses = [outcome.log_loss for outcome in entries[name].outcomes[-len(stage) :]]
+        last = entries[name].outcomes[len(entries[name].outcomes) - len(stage) :]
         try:
-            found[name] = searches[name].send(losses)
+            found[name] = searches[name].send([Found(one.log_loss, one.nonzeros) for one in last])
         except StopIteration:
             continue
     return found

@@ -10,7 +10,8 @@ from bench.comparison.contest import Contest, Entry
 from bench.comparison.method import REFERENCE, Method
 from bench.comparison.outcome import Outcome
 from bench.comparison.resamples import REPLICATES, Resamples
-from bench.comparison.standing import TOLERANCE, Standing
+from bench.comparison.search import TOLERANCE
+from bench.comparison.standing import Standing
 from ftrl_engine.errors import DataError
 
 K = TypeVar("K")

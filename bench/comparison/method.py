@@ -41,10 +41,10 @@ class Method:
     def configuration(self, rate: float, penalty: float, events: int, power: float | None) -> Configuration:
         """``penalty`` is over all events, or a count; what it is for one event follows from ``events``."""
         value = penalty / events if self.scale == PER_EVENT else penalty
-        settings = dict(self.fixed) | {self.rate: rate, self.penalty: value}
+        settings: dict[str, float | str] = {self.rate: rate, self.penalty: value}
         if self.power is not None and power is not None:
             settings[self.power] = power
-        return Configuration(self.name, settings, rate, penalty, power)
+        return Configuration(self.name, settings | dict(self.fixed), rate, penalty, power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def learner_methods() -> list[Method]:
     methods = [_method_of(name) for name in learner_names()]
     known = {parameter.name for parameter in find_learner(REFERENCE).parameters}
     if "l1_per_event" in known:
-        title = "FTRL-Proximal of 2011, growing threshold"
+        title = "FTRL-Proximal of 2011"
         methods.append(
             Method(_2011, title, "alpha", "l1_per_event", PER_EVENT, {"l1": 0.0}, learner=REFERENCE)
         )

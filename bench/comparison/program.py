@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,9 +54,14 @@ class Program:
 
     def close(self) -> None:
         """End the process; another thread that waits for it is told so."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        process = self._process
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            # What is still unsent has nobody to read it.
+            with suppress(BrokenPipeError):
+                process.stdin.close()
 
     def run(
         self, configurations: Sequence[Configuration], report: Callable[[float], None] = lambda share: None

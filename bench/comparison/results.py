@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def _contender(entry: Entry, standing: Standing, reference: Standing) -> Dict:
         "log_loss": blocks.log_loss,
         "log_loss_interval": interval(draws),
         "log_loss_lowest": float(standing.losses[standing.best]),
-        "log_loss_to_reference": interval(draws - reference.loss_draws[reference.chosen]),
+        "lowest_to_reference": _lowest_to_reference(standing, reference),
         "auc": blocks.auc,
         "auc_interval": interval(standing.auc_draws[standing.chosen]),
         "normalized_entropy": _normalized(blocks),
@@ -77,11 +78,18 @@ def _contender(entry: Entry, standing: Standing, reference: Standing) -> Dict:
         "at_an_edge": _edge(standing),
         "curve": _curve(entry, chosen.curve),
         "reliability": [list(group) for group in blocks.reliability()],
-        "rows_per_second": round(entry.rows / chosen.seconds, 1) if chosen.seconds > 0 else None,
+        "rows_per_second": _speed(entry),
         "state_bytes_a_slot": _state_bytes(entry),
         "peak_mb": round(chosen.peak_mb, 1) or None,
         "snapshot_bytes": _WEIGHT_BYTES * round(chosen.nonzeros),
     }
+
+
+def _lowest_to_reference(standing: Standing, reference: Standing) -> list[float | None]:
+    """How much lower the lowest log loss is than the reference's (above 0: higher), and its interval."""
+    difference = float(standing.losses[standing.best] - reference.losses[reference.best])
+    draws = standing.loss_draws[standing.best] - reference.loss_draws[reference.best]
+    return [difference, *interval(draws)]
 
 
 def _normalized(blocks: Blocks) -> float | None:
@@ -140,6 +148,13 @@ def _curve(entry: Entry, own: Sequence[Any]) -> list[list[float | None]]:
     return [[point.events, point.log_loss, point.nonzeros] for point in points]
 
 
+def _speed(entry: Entry) -> float | None:
+    """Events a second of processor time: the median of all configurations."""
+    seconds = [outcome.seconds for outcome in entry.outcomes if outcome.blocks is not None]
+    middle = statistics.median(seconds) if seconds else 0.0
+    return round(entry.rows / middle, 1) if middle > 0 else None
+
+
 def _state_bytes(entry: Entry) -> int | None:
     if entry.method.learner is None:
         return None
@@ -178,7 +193,7 @@ def contract(found: Dict) -> Dict:
         for name, facts in found["contenders"].items()
     }
     ratios = {
-        name: {key: facts[key] for key in ("ratio", "interval", "gap") if key in facts}
+        name: {key: facts[key] for key in ("ratio", "interval", "gap", "level", "at_its_own") if key in facts}
         for name, facts in found[AT_LOSS].items()
     }
     return {

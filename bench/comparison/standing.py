@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from bench.comparison.frontier import frontier, needed
 from bench.comparison.outcome import Outcome
 from bench.comparison.resamples import Resamples, interval
+from bench.comparison.search import TOLERANCE
 from bench.comparison.tally import Blocks
 
 Floats = NDArray[np.float64]
-# A contender is shown at its sparsest settings that lose no more than this share of its log loss.
-TOLERANCE = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,7 @@ class Standing:
     loss_draws          float64[configurations, replicates]: in each mixture of blocks
     auc_draws           the same
     best, chosen        the lowest log loss; the sparsest within the tolerance of it
+    tolerance           the share of its lowest log loss that a contender gives for sparsity
     """
 
     outcomes: Sequence[Outcome]
@@ -37,6 +37,7 @@ class Standing:
     auc_draws: Floats
     best: int
     chosen: int
+    tolerance: float
 
     @classmethod
     def of(
@@ -59,7 +60,7 @@ class Standing:
         best = int(np.argmin(losses))
         near = np.flatnonzero(losses <= losses[best] * (1.0 + tolerance))
         chosen = min(near.tolist(), key=lambda i: (nonzeros[i], losses[i]))
-        return cls(outcomes, nonzeros, losses, aucs, loss_draws, auc_draws, best, chosen)
+        return cls(outcomes, nonzeros, losses, aucs, loss_draws, auc_draws, best, chosen, tolerance)
 
     @property
     def outcome(self) -> Outcome:
@@ -72,6 +73,11 @@ class Standing:
         blocks = self.outcome.blocks
         assert blocks is not None, "a configuration without a result is never chosen"
         return blocks
+
+    @property
+    def level(self) -> float:
+        """The log loss it is compared at: the lowest one and the tolerance."""
+        return float(self.losses[self.best]) * (1.0 + self.tolerance)
 
     def by_loss(self) -> NDArray[np.int64]:
         """The frontier of log loss."""
@@ -101,52 +107,49 @@ class Ratio:
     gap_interval: tuple[float | None, float | None] | None = None
 
 
-def at_equal_loss(contender: Standing, reference: Standing, level: float | None = None) -> Ratio:
-    """At the log loss of the reference's chosen settings, or at another one.
+def at_equal_loss(contender: Standing, reference: Standing) -> Ratio:
+    """At the reference's lowest log loss and the tolerance.
 
-    In every mixture of blocks both frontiers are drawn anew. The level of the chosen settings moves with
-    the mixture; another level keeps its distance to it.
+    In every mixture of blocks both frontiers are drawn anew, and the level keeps its distance to the
+    configuration that is the best by all blocks.
     """
-    at = reference.chosen
-    offset = 0.0 if level is None else level - reference.losses[at]
-    levels = reference.loss_draws[at] + offset
+    level = reference.level
+    levels = reference.loss_draws[reference.best] + (level - reference.losses[reference.best])
     return _ratio(
-        contender, reference, float(reference.losses[at] + offset), levels,
+        contender, reference, level, levels,
+        contender.losses, reference.losses, contender.loss_draws, reference.loss_draws,
+    )  # fmt: skip
+
+
+def at_own_loss(contender: Standing, reference: Standing) -> Ratio:
+    """At the contender's own lowest log loss and the tolerance."""
+    level = contender.level
+    levels = contender.loss_draws[contender.best] + (level - contender.losses[contender.best])
+    return _ratio(
+        contender, reference, level, levels,
         contender.losses, reference.losses, contender.loss_draws, reference.loss_draws,
     )  # fmt: skip
 
 
 def at_equal_auc(contender: Standing, reference: Standing) -> Ratio:
-    """At the area under the ROC curve of the reference's chosen settings; the gap is in that area."""
-    at = reference.chosen
-    found = _ratio(
-        contender, reference, -float(reference.aucs[at]), -reference.auc_draws[at],
-        _lost(contender.aucs, contender), _lost(reference.aucs, reference),
-        _lost(contender.auc_draws, contender), _lost(reference.auc_draws, reference),
-    )  # fmt: skip
-    return Ratio(-found.level, found.ratio, found.interval, found.gap, found.gap_interval)
+    """The same with 1 - AUC, the probability of ordering a pair wrongly, as the loss.
+
+    The tolerance is doubled: that loss differs about twice as much between the same settings.
+    """
+    losses, draws = _auc_losses(reference)
+    best = int(np.argmin(losses))
+    level = float(losses[best]) * (1.0 + 2.0 * reference.tolerance)
+    levels = draws[best] + (level - losses[best])
+    mine, my_draws = _auc_losses(contender)
+    return _ratio(contender, reference, level, levels, mine, losses, my_draws, draws)
 
 
-def at_own_loss(contender: Standing, reference: Standing) -> Ratio:
-    """At the log loss of the contender's own chosen settings: its non-zeros / what the reference needs."""
-    level = float(contender.losses[contender.chosen])
-    mine = float(contender.nonzeros[contender.chosen])
-    theirs = reference.needed(level)
-    if math.isinf(theirs):
-        return Ratio(level, None, None)
-    levels = contender.loss_draws[contender.chosen]
-    draws = np.array(
-        [mine / needed(reference.nonzeros, reference.loss_draws[:, r], levels[r]) for r in range(len(levels))]
-    )
-    return Ratio(level, mine / theirs, interval(draws))
-
-
-def _lost(aucs: Floats, standing: Standing) -> Floats:
-    """AUC as something to make small; infinity where a configuration failed."""
+def _auc_losses(standing: Standing) -> tuple[Floats, Floats]:
+    """1 - AUC of every configuration, and in every mixture; infinity where it failed."""
     failed = ~np.isfinite(standing.losses)
-    lost = -aucs
-    lost[failed] = math.inf
-    return lost
+    losses, draws = 1.0 - standing.aucs, 1.0 - standing.auc_draws
+    losses[failed] = draws[failed] = math.inf
+    return losses, draws
 
 
 def _ratio(

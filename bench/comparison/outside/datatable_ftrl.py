@@ -25,6 +25,7 @@ NOTE = (
 )
 _PART = 20
 _MOST_PADDING = 0.01
+_MOST_REPEATS = 4
 
 
 def open_rows(rows: Rows, directory: Path) -> Runner:
@@ -57,9 +58,10 @@ def open_rows(rows: Rows, directory: Path) -> Runner:
 
 def _table(rows: Rows) -> NDArray[np.int64]:
     """int64[rows, features + 1] of slots; what a shorter row lacks is a slot of the column's own."""
-    if rows.values is not None or rows.importance is not None:
-        raise Skipped("it takes no feature values and no importance, and these events have some")
-    lengths = np.diff(rows.indptr)
+    if rows.importance is not None:
+        raise Skipped("it takes no importance, and these events have some")
+    indptr, slots = _repeated(rows)
+    lengths = np.diff(indptr)
     widest = int(lengths.max())
     lacking = 1.0 - lengths.mean() / widest if widest else 1.0
     if lacking > _MOST_PADDING:
@@ -68,9 +70,20 @@ def _table(rows: Rows) -> NDArray[np.int64]:
     for k in range(widest):
         there = lengths > k
         table[:, k] = rows.n_slots + k
-        table[there, k] = rows.slots[(rows.indptr[:-1] + k)[there]]
+        table[there, k] = slots[(indptr[:-1] + k)[there]]
     table[:, widest] = rows.n_slots + widest
     return table
+
+
+def _repeated(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """indptr and slots where a value of 2, as two features in one slot have, is the feature twice."""
+    if rows.values is None:
+        return rows.indptr, rows.slots
+    times = rows.values.astype(np.int64)
+    if bool((times != rows.values).any()) or not 1 <= int(times.min()) <= int(times.max()) <= _MOST_REPEATS:
+        raise Skipped("it takes no feature values, and these events have some")
+    ends = np.concatenate([[0], np.cumsum(times)])
+    return ends[rows.indptr], np.repeat(rows.slots, times)
 
 
 def _hashes(datatable: Any, models: Any, names: list[str]) -> NDArray[np.uint64]:
