@@ -18,6 +18,10 @@ COMMANDS = {
     "learn": ("streams.learn_command", "learn from events, each predicted before it is learned from"),
     "score": ("streams.score_command", "score events, one probability a line"),
     "serve": ("serving.serve_command", "answer scoring requests over HTTP from the newest snapshot"),
+    "compare": (
+        "bench.compare_command",
+        "FTRL against SGD+L1 and others on your events: table, plots, report",
+    ),
     "bench": ("bench.bench_command", "measure speed on this machine, beside installed rivals"),
     "inspect": ("streams.inspect_command", "show what a model is: settings, metrics, largest weights"),
     "simulate": ("streams.simulate_command", "write a click stream with known true probabilities"),

@@ -1,0 +1,202 @@
+"""What follows from the results, in sentences; every sentence is made of figures that are in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.comparison.method import REFERENCE
+from bench.comparison.results import AT_LATE_LOSS, AT_LOSS, LEVELS
+from bench.report.words import count, listed, loss, loss_between, percent, times
+
+Found = Mapping[str, Any]
+_GROWING = "ftrl_proximal_2011"
+_CALIBRATED = 0.02  # a sum of predictions further off is named
+_WORTH_NAMING = 0.0005  # a share of the log loss
+_FEWER = 0.8
+_CLAIMS = {
+    "more": "More non-zero weights than FTRL-Proximal at its log loss",
+    "fewer": "Fewer non-zero weights than FTRL-Proximal at its log loss",
+    "same": "Not to be told apart from FTRL-Proximal, because the interval of the ratio holds 1",
+    "never": "Never as low a log loss, with any number of weights",
+}
+
+
+def headline(found: Found) -> str:
+    """The one sentence: SGD with L1 against FTRL-Proximal."""
+    facts = found["contenders"].get("sgd_l1")
+    if facts is None or "skipped" in facts:
+        return _first(found)
+    return _against(found, "sgd_l1", "SGD with L1")
+
+
+def _first(found: Found) -> str:
+    facts = found["contenders"][REFERENCE]
+    return (
+        f"FTRL-Proximal comes to log loss {loss(facts['log_loss'])} with {count(facts['nonzero_weights'])} "
+        "non-zero weights."
+    )
+
+
+def _against(found: Found, name: str, title: str) -> str:
+    ratio = found[AT_LOSS][name]
+    own = ratio["at_its_own"]
+    if ratio["ratio"] is not None:
+        return (
+            f"For the log loss of FTRL-Proximal ({loss(ratio['level'])}), {title} needs {times(ratio)} its "
+            "non-zero weights."
+        )
+    text = (
+        f"{title} never reaches the log loss of FTRL-Proximal: it stays {loss(ratio['gap'])} "
+        f"{loss_between(ratio['gap_interval'])} short of {loss(ratio['level'])}."
+    )
+    if own["ratio"] is not None:
+        text += (
+            f" At the log loss that it does reach ({loss(own['level'])}), it needs {times(own)} the "
+            "non-zero weights of FTRL-Proximal."
+        )
+    return text
+
+
+def conclusions(found: Found) -> list[str]:
+    """What to conclude, the most important first."""
+    groups = _grouped(found)
+    return [f"{claim}: {listed(groups[key])}." for key, claim in _CLAIMS.items() if groups[key]]
+
+
+def _grouped(found: Found) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {"more": [], "same": [], "fewer": [], "never": []}
+    for name, ratio in found[AT_LOSS].items():
+        title = found["contenders"][name]["title"]
+        if ratio["ratio"] is None:
+            own = ratio["at_its_own"]
+            at_own = (
+                f"; {times(own)} the weights at the log loss it reaches" if own["ratio"] is not None else ""
+            )
+            groups["never"].append(f"{title} ({loss(ratio['gap'])} short{at_own})")
+            continue
+        low, high = ratio["interval"]
+        key = "same"
+        if low is not None and low > 1.0:
+            key = "more"
+        elif high is not None and high < 1.0:
+            key = "fewer"
+        groups[key].append(f"{title} ({times(ratio)})")
+    return groups
+
+
+def not_first(found: Found) -> list[str]:
+    """Where FTRL-Proximal does not win."""
+    texts = _lower_loss(found)
+    fewer = _grouped(found)["fewer"]
+    if fewer:
+        texts.append(f"Fewer non-zero weights at the same log loss: {listed(fewer)}.")
+    texts += _few_weights(found)
+    if _GROWING in found[AT_LOSS]:
+        texts.append(_about_the_growing_threshold(found))
+    texts += _faster(found)
+    return texts or ["Nowhere on these events: no contender is better in log loss, weights or speed."]
+
+
+def _lower_loss(found: Found) -> list[str]:
+    better = []
+    least = _WORTH_NAMING * found["contenders"][REFERENCE]["log_loss"]
+    for facts in found["contenders"].values():
+        if "skipped" in facts:
+            continue
+        difference, _, high = facts["lowest_to_reference"]
+        if high is not None and high < 0.0 and -difference > least:
+            better.append(f"{facts['title']} (by {loss(-difference)})")
+    if not better:
+        return []
+    return [f"A lower log loss, whatever the number of weights: {listed(better)}."]
+
+
+def _few_weights(found: Found) -> list[str]:
+    """The loosest level of the table, where models are smallest."""
+    better, count_of_reference, level = [], 0.0, 0.0
+    for name, rows in found["levels"].items():
+        level, mine, reference = rows[-1]
+        if reference is not None and mine is not None and mine < _FEWER * reference:
+            count_of_reference = reference
+            better.append(f"{found['contenders'][name]['title']} ({count(mine)})")
+    if not better:
+        return []
+    return [
+        f"Very small models, at a log loss {percent(LEVELS[-1])} above the lowest ({loss(level)}), where "
+        f"FTRL-Proximal needs {count(count_of_reference)} weights: {listed(better)}. Its threshold stands "
+        "from the first event on, that of the others grows."
+    ]
+
+
+def _about_the_growing_threshold(found: Found) -> str:
+    late = found[AT_LATE_LOSS].get(_GROWING)
+    text = (
+        "The form of 2011 raises its threshold with every event, so it leaves out little while little was "
+        "seen; the log loss counts those early predictions, the number of weights is that of the end."
+    )
+    if late is not None and late["ratio"] is not None:
+        text += f" Counting the second half of the events alone, it needs {times(late)} the weights."
+    return text
+
+
+def _faster(found: Found) -> list[str]:
+    ours = {
+        facts["title"]: facts["rows_per_second"] or 0.0
+        for facts in found["contenders"].values()
+        if "skipped" not in facts and not facts["outside"]
+    }
+    reference = found["contenders"][REFERENCE]["rows_per_second"] or 0.0
+    faster = [title for title, speed in ours.items() if speed > 1.2 * reference > 0.0]
+    if not faster:
+        return []
+    return [f"Speed: {listed(faster)} learned at least 1.2 times as many events a second here."]
+
+
+def remarks(found: Found) -> list[str]:
+    """What a reader should know before relying on a figure."""
+    texts = []
+    for facts in found["contenders"].values():
+        if "skipped" in facts:
+            texts.append(f"{facts['title']} did not take part: {facts['skipped']}.")
+            continue
+        if facts["rows"] < found["data"]["rows"]:
+            texts.append(
+                f"{facts['title']} got the first {count(facts['rows'])} events only, because it is slow; "
+                "its ratio is to FTRL-Proximal on the same events, and the plots leave it out."
+            )
+        if facts["calibration"] is not None and abs(facts["calibration"] - 1.0) > _CALIBRATED:
+            over = "more" if facts["calibration"] > 1.0 else "fewer"
+            texts.append(
+                f"{facts['title']} predicts {percent(abs(facts['calibration'] - 1.0))} {over} positives "
+                "than there are."
+            )
+        if facts["at_an_edge"]:
+            texts.append(
+                f"{facts['title']} was best at an end of the rates that were tried, so another rate might "
+                "do better."
+            )
+    return texts
+
+
+# Non-zeros at equal accuracy, in per cent above FTRL-Proximal, as published in 2013.
+PUBLISHED = {"adagrad_rda": 3, "adagrad_fobos": 38, "ogd_count": 216}
+
+
+def beside_the_paper(found: Found) -> str | None:
+    """Why these figures differ from those of McMahan et al. 2013; None where none of them was measured."""
+    if not any(name in found[AT_LOSS] for name in PUBLISHED):
+        return None
+    data = found["data"]
+    once = percent(data["features_seen_once"] / data["features"])
+    return (
+        "McMahan et al. (2013) found for search advertising, with settings tuned to equal accuracy, that "
+        "RDA needs 3 %, FOBOS 38 % and OGD-Count 216 % more non-zero weights than FTRL-Proximal. Those "
+        f"were millions of events and more; here there are {count(data['rows'])} events and "
+        f"{count(data['features'])} features, of which {once} occur once. FOBOS takes from a weight at "
+        "every event, in proportion to the rate it has by then, while a sum of gradients that is held "
+        "against a threshold forgets nothing. OGD-Count leaves out what is rare, and keeps what is "
+        "frequent and says nothing: the more events, the more there is of that. RDA and FTRL-Proximal "
+        "differ in where they pull weights to, which is the smaller difference. At a stricter or looser "
+        "log loss the ratios differ as well; the table above has several."
+    )
