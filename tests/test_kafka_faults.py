@@ -154,16 +154,7 @@ def test_waiting_for_a_broker_is_interrupted_at_once(client: str, tmp_path: Path
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         uri = f"kafka://127.0.0.1:{nobody.getsockname()[1]}/t?client={client}"
-        words = [
-            sys.executable,
-            "-m",
-            "ftrl_engine",
-            "learn",
-            uri,
-            "--model",
-            str(tmp_path / "m"),
-            "--follow",
-        ]
+        words = ["learn", uri, "--model", str(tmp_path / "m"), "--follow"]
         learner = subprocess.Popen(
             [sys.executable, "-m", "ftrl_engine", *words],
             stderr=subprocess.PIPE,
