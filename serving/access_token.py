@@ -18,6 +18,11 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _ASK = {"www-authenticate": 'Bearer realm="ftrl"'}
 
 
+def is_open(path: str) -> bool:
+    """Whether a path asks for no token."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
+
+
 class AccessToken:
     """Lets requests through that show ``token`` (RFC 6750); it never leaves this object."""
 
@@ -26,7 +31,7 @@ class AccessToken:
 
     def check(self, scope: Scope) -> None:
         """HttpError 401 where the request does not show the token and its path asks for it."""
-        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
+        if is_open(scope["path"]):
             return
         for name, value in scope["headers"]:
             if name == b"authorization":

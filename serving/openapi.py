@@ -10,7 +10,7 @@ from ftrl_engine import __version__
 from ftrl_engine.plan import AUTO, NUMBER, TOKEN, TOKENS, planned_fields
 from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.sink import MAX_VALUE
-from serving.access_token import OPEN_PATHS
+from serving.access_token import is_open
 from serving.http import Receive, Response, Scope
 from serving.operations import ERROR, VALUES, operation
 from serving.page import load_files
@@ -45,9 +45,7 @@ def document(routes: Iterable[Route], name: str, served: Served | None, secured:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         entry = paths.setdefault(route.path, {})
-        guard: dict[str, Any] = (
-            {"security": [{"token": []}]} if secured and route.path not in OPEN_PATHS else {}
-        )
+        guard: dict[str, Any] = {"security": [{"token": []}]} if secured and not is_open(route.path) else {}
         entry[route.method.lower()] = {"operationId": _identity(route), **route.operation, **guard}
         parts = _PART.findall(route.path)
         if parts:
