@@ -8,7 +8,8 @@ kept, and the same command goes on where it was interrupted.
 examples:
   ftrl compare events.tsv.gz --schema criteo --report report
   ftrl compare events.jsonl --quick
-  ftrl compare reviews.libsvm --shuffles 5 --only ftrl_proximal,sgd_l1,rda --json
+  ftrl compare reviews.libsvm --shuffles 5 --only sgd_l1,rda --json
+  ftrl compare --conformance
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from bench.comparison.defaults import BITS, BUDGET, QUICK_BUDGET
 from streams import flags
 
 if TYPE_CHECKING:
@@ -25,16 +27,20 @@ if TYPE_CHECKING:
     from bench.comparison.judge import Judge
     from streams.progress import ProgressLine
 
-BUDGET, QUICK_BUDGET = 36, 13
 QUICK_OUTSIDE_ROWS, QUICK_REPLICATES = 2000, 300
-DEFAULT_BITS, MOST_BITS = 22, 28
+MOST_BITS = 28
 MOST_SHUFFLES, MOST_THREADS = 100, 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flags.add_source(parser)
+    flags.add_source(parser, required=False)
     parser.add_argument("--schema", metavar="NAME|FILE", help="what the fields mean (default: auto)")
     parser.add_argument("--report", metavar="DIR", help="write the report there: index.html, tables, plots")
+    parser.add_argument(
+        "--conformance",
+        action="store_true",
+        help="without SOURCE: ask ours and others whether they are FTRL",
+    )
     contest = parser.add_argument_group("contest")
     add = contest.add_argument
     add(
@@ -51,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shuffles", type=int, default=0, metavar="N",
         help="passes in random order instead of one in the order of the source (0)")  # fmt: skip
     add("--limit", type=int, metavar="N", help="only the first N events")
-    add("--bits", type=int, default=DEFAULT_BITS, metavar="B", help=f"hash to 2**B slots ({DEFAULT_BITS})")
+    add("--bits", type=int, default=BITS, metavar="B", help=f"hash to 2**B slots ({BITS})")
     add("--tolerance", type=float, metavar="X",
         help="show the sparsest settings within this share of the lowest log loss (0.005)")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="of shuffles and intervals (0)")
@@ -72,6 +78,11 @@ def run(args: argparse.Namespace) -> int:
     from streams.progress import ProgressLine
 
     _check(args)
+    if args.conformance:
+        from bench import conformance
+
+        events = conformance.QUICK_EVENTS if args.quick else conformance.EVENTS
+        return conformance.report(events, args.json, args.quiet)
     # A signal ends the run like Ctrl-C, so that processes and gigabytes of events do not stay behind.
     signal.signal(signal.SIGTERM, _interrupt)
     with ProgressLine(args.quiet) as progress, tempfile.TemporaryDirectory(prefix="ftrl-compare-") as scratch:
@@ -97,6 +108,8 @@ def _check(args: argparse.Namespace) -> None:
     from bench.comparison.search import LEAST_BUDGET, MOST_BUDGET
     from ftrl_engine.errors import ConfigError
 
+    if bool(args.source) == args.conformance:
+        raise ConfigError("name a SOURCE of events to compare on, or --conformance and no SOURCE")
     if args.budget is None:
         args.budget = QUICK_BUDGET if args.quick else BUDGET
     if args.outside_rows is None and args.quick:
@@ -123,6 +136,7 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
 
     from bench.comparison.clock import Remaining
     from bench.comparison.contest import Contest
+    from bench.comparison.facts import about, data_facts
     from bench.comparison.judge import Judge
     from bench.comparison.resamples import REPLICATES
     from bench.comparison.search import TOLERANCE
@@ -140,7 +154,7 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     entries = contest.learners(methods)
     entries += contest.programs(programs)
     found = judged(contest, judge, entries)
-    return {"data": data_facts(args, events)} | found | about(args, contest, judge)
+    return {"data": data_facts(args, events)} | found | {"about": about(args, contest, judge)}
 
 
 def contenders(args: argparse.Namespace) -> tuple[list[Any], list[str]]:
@@ -196,71 +210,6 @@ def judged(contest: Contest, judge: Judge, entries: list[Entry]) -> dict[str, An
     whole, late = judge.standings(entries, beside), judge.standings(entries, beside, late=True)
     portraits(contest, entries, whole)
     return results(entries, whole, late)
-
-
-def data_facts(args: argparse.Namespace, events: Events) -> dict[str, Any]:
-    """The events and how they were hashed."""
-    import math
-    from pathlib import Path
-
-    import numpy as np
-
-    rate = events.label_mean
-    entropy = -rate * math.log(rate) - (1 - rate) * math.log1p(-rate) if 0 < rate < 1 else None
-    return {
-        "source": [Path(name).name if ":" not in name else name for name in args.source],
-        "schema": args.schema or "auto",
-        "rows": len(events),
-        "rejected": events.rejected,
-        "label_mean": rate,
-        "features": events.slots,
-        "features_seen_once": int((np.bincount(events.batch.slots) == 1).sum()),
-        "features_per_row": round(len(events.batch.slots) / len(events), 2),
-        "bits": events.bits,
-        "digest": events.digest,
-        "shuffles": args.shuffles,
-        "constant_log_loss": entropy,
-    }
-
-
-def about(args: argparse.Namespace, contest: Contest, judge: Judge) -> dict[str, Any]:
-    """What is needed to do it again."""
-    from bench import machine
-
-    return {
-        "about": {
-            "command": _command(args),
-            "budget": args.budget,
-            "tolerance": judge.tolerance,
-            "replicates": judge.replicates,
-            "blocks": contest.trial().block_count,
-            "seed": args.seed,
-            "machine": machine.facts(),
-        }
-    }
-
-
-def _command(args: argparse.Namespace) -> str:
-    """The command line that gives these results again; secrets are in files, never in it."""
-    import shlex
-
-    words = ["ftrl", "compare", *args.source]
-    names = ("schema", "format", "kafka", "only", "outside_rows", "limit", "tolerance", "report")
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and not (args.quick and name == "outside_rows"):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--quick"] if args.quick else []
-    words += ["--no-programs"] if args.no_programs else []
-    for name, default in (
-        ("budget", QUICK_BUDGET if args.quick else BUDGET),
-        ("shuffles", 0),
-        ("bits", DEFAULT_BITS),
-        ("seed", 0),
-    ):
-        if getattr(args, name) != default:
-            words += [f"--{name}", str(getattr(args, name))]
-    return shlex.join(words)
 
 
 def _cores() -> int:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from streams.source import Source, SourceOptions
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
+def add_source(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """SOURCE and what belongs to reading it."""
     parser.add_argument(
         "source",
-        nargs="+",
+        nargs="+" if required else "*",
         metavar="SOURCE",
         help="files, a glob, - for standard input, log:DIR or kafka://HOST:PORT/TOPIC",
     )

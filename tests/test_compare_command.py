@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from bench import compare_command
 from bench.comparison.outside.base import program_names
 from bench.comparison.trial import Trial
 from bench.report import plots
@@ -336,4 +335,3 @@ def test_help_loads_nothing_heavy() -> None:
 def test_programs_are_known() -> None:
     expected = ["datatable_ftrl", "river_ftrl", "sklearn_sgd_l1", "vw_ftrl", "vw_sgd_l1"]
     assert program_names() == expected
-    assert compare_command.BUDGET > compare_command.QUICK_BUDGET
