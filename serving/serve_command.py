@@ -85,6 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument(
         "--drain", default="0s", metavar="T", help="on a signal: not ready, but answering, for so long (0s)"
     )
+    _add_learning(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
+    flags.add_output(parser)
+
+
+def _add_learning(parser: argparse.ArgumentParser) -> None:
     feedback = parser.add_argument_group("learning while serving")
     feedback.add_argument(
         "--learn",
@@ -107,8 +113,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_kafka(feedback)
     parser.set_defaults(learn_settings=add_settings(parser))
-    parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
-    flags.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from ftrl_engine.schema import Schema
 from ftrl_engine.snapshot import Snapshot
 from serving import create_app
 from serving.app import App
+from serving.metrics import Metrics
 from serving.scorer import Scorer
 from serving.store import SnapshotStore
 
@@ -387,6 +388,13 @@ def test_taking_a_snapshot_away_goes_back(tmp_path: Path) -> None:
     (tmp_path / "snapshots" / "1.safetensors").unlink()
     store.refresh()
     assert store.current.snapshot.rows == 1, "what is served stays when everything is gone"
+    assert "1.safetensors: the served snapshot is gone" in str(store.error)
+    metrics = Metrics(store, time.time)
+    assert b"ftrl_reload_failing 1.0" in metrics.text()[0]
+    publish(tmp_path, 3)
+    store.refresh()
+    assert (store.current.snapshot.rows, store.error) == (3, None)
+    assert b"ftrl_reload_failing 0.0" in metrics.text()[0]
 
 
 def test_a_store_survives_anything(tmp_path: Path) -> None:
