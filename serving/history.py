@@ -7,6 +7,7 @@ the same seconds of the clock, so one continues where another one has left off.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -17,6 +18,7 @@ from serving.store import Served
 
 STEP_SECONDS = 1.0
 KEPT = 300
+EARLY = 0.05  # of a step
 
 
 class Sample(msgspec.Struct, array_like=True):
@@ -96,8 +98,8 @@ class History:
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         now = self._clock()
-        # A timer may fire a little early; that is still its second.
-        at = round(now / self.step) * self.step
+        # A timer may fire a little early; that is already its second.
+        at = math.floor(now / self.step + EARLY) * self.step
         if not self._samples or at > self._samples[-1].time:
             self._samples.append(self._take(at))
         self._timer = loop.call_later(max(0.1 * self.step, at + self.step - now), self._next, loop)

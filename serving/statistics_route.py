@@ -20,7 +20,7 @@ from serving.service import Service
 from serving.store import Served
 from serving.top_weights import LARGEST, Desk
 
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+_SECONDS = re.compile(r"[0-9]{1,15}")
 _NEVER_KEPT = {"cache-control": "no-store"}
 
 
@@ -58,14 +58,14 @@ def routes(service: Service) -> list[Route]:
     return [Route("GET", "/stats.json", stats, _STATS), Route("GET", "/weights.json", weights, _WEIGHTS)]
 
 
-def _after(scope: Scope) -> float:
-    """The query's ``after``; 0 where there is none, HttpError 400 where it is no time."""
+def _after(scope: Scope) -> int:
+    """The query's ``after``; 0 where there is none, HttpError 400 where it is no whole second."""
     given = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True).get("after")
     if given is None:
-        return 0.0
-    if len(given) != 1 or _NUMBER.fullmatch(given[0]) is None:
-        raise HttpError(400, f"after must be one number, seconds since 1970, got {given[-1][:50]!r}")
-    return float(given[0])
+        return 0
+    if len(given) != 1 or _SECONDS.fullmatch(given[0]) is None:
+        raise HttpError(400, f"after must be one whole number, seconds since 1970, got {given[-1][:50]!r}")
+    return int(given[0])
 
 
 def _model(service: Service) -> dict[str, Any] | None:

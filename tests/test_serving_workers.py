@@ -167,14 +167,19 @@ def test_a_worker_that_dies_is_started_again_and_takes_no_counts_with_it(server:
 
 
 @linux
-def test_reloading_in_all_workers_and_a_damaged_snapshot_in_none(server: Server, model: Path) -> None:
+def test_reloading_in_all_workers_and_a_damaged_snapshot_in_none(
+    server: Server, model: Path, tmp_path: Path
+) -> None:
     publish(model, 6)
     workers = children(server.process.pid)
     for pid in workers:
         with only(pid, workers):
             wait_for(lambda: httpx.get(server.url + "/readyz", timeout=30).json()["rows"] == 6)
     path = model / "snapshots" / "7.safetensors"
-    path.write_bytes((model / "snapshots" / "6.safetensors").read_bytes()[:-100])
+    # Put there at once: a file seen while it grows would fail more than once.
+    whole = tmp_path / "whole"
+    whole.write_bytes((model / "snapshots" / "6.safetensors").read_bytes()[:-100])
+    whole.replace(path)
     for pid in workers:
         with only(pid, workers):
             wait_for(lambda: httpx.get(server.url + "/readyz", timeout=30).json()["reload_error"] is not None)

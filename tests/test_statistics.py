@@ -95,9 +95,12 @@ def test_statistics_follow_what_happens(tmp_path: Path) -> None:
         for _ in range(3):
             await client.post("/score", json=EVENT | {"candidates": [{}, {}]})
         await client.post("/score", content=b"{")
-        await asyncio.sleep(1.2)
-        last = first["samples"][-1][0]
-        found = (await client.get(f"/stats.json?after={last:.0f}")).json()
+        last, found = first["samples"][-1][0], first
+        for _ in range(300):
+            found = (await client.get(f"/stats.json?after={last:.0f}")).json()
+            if found["samples"]:
+                break
+            await asyncio.sleep(0.1)
         sample = dict(zip(found["columns"], found["samples"][-1], strict=True))
         assert all(values[0] > last for values in found["samples"])
         assert (sample["scored"], sample["candidates"], sample["errors"]) == (3, 6, 1)
@@ -107,7 +110,7 @@ def test_statistics_follow_what_happens(tmp_path: Path) -> None:
         assert sample["calibration"] is None
         assert found["model"]["rows"] == 77
         assert found["server"] == {"workers": 1, "draining": False, "reload_error": None}
-        for wrong in ("x", "", "-1", "1&after=2", "nan"):
+        for wrong in ("x", "", "-1", "0.5", "1&after=2", "nan"):
             assert (await client.get(f"/stats.json?after={wrong}")).status_code == 400
 
     publish(tmp_path, 77)
