@@ -9,6 +9,7 @@ examples:
   ftrl compare events.tsv.gz --schema criteo --report report
   ftrl compare events.jsonl --quick
   ftrl compare reviews.libsvm --shuffles 5 --only sgd_l1,rda --json
+  ftrl compare books.libsvm --protocol 2011 --shuffles 5
   ftrl compare --conformance
 """
 
@@ -40,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--conformance",
         action="store_true",
         help="without SOURCE: ask ours and others whether they are FTRL",
+    )
+    parser.add_argument(
+        "--protocol", choices=("2011",), help="instead, the comparison of McMahan 2011: AUC and density"
     )
     contest = parser.add_argument_group("contest")
     add = contest.add_argument
@@ -88,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     with ProgressLine(args.quiet) as progress, tempfile.TemporaryDirectory(prefix="ftrl-compare-") as scratch:
         if jit.cache_is_cold():
             progress.say("compiling (once for this version on this machine, about a minute) ...")
+        if args.protocol:
+            return _protocol(args, Path(scratch), progress)
         found = compare(args, Path(scratch), progress)
         if args.report:
             _write_report(found, Path(args.report), progress)
@@ -155,6 +161,22 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     entries += contest.programs(programs)
     found = judged(contest, judge, entries)
     return {"data": data_facts(args, events)} | found | {"about": about(args, contest, judge)}
+
+
+def _protocol(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> int:
+    from bench.comparison.clock import Remaining
+    from bench.comparison.facts import data_facts
+    from bench.comparison.protocol_2011 import Protocol2011, print_results
+
+    events = read_events(args, scratch, progress)
+    show = Remaining(progress.show).show
+    protocol = Protocol2011(events, args.shuffles, args.seed, args.threads or _cores(), show)
+    found, data = protocol.results(), data_facts(args, events)
+    if args.json:
+        print(json.dumps({"data": data, "protocol": args.protocol, "totals": found}))
+    else:
+        print_results(found, data)
+    return 0
 
 
 def contenders(args: argparse.Namespace) -> tuple[list[Any], list[str]]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bench.comparison.outside.base import program_names
+from bench.comparison.protocol_2011 import unit_length
 from bench.comparison.trial import Trial
 from bench.report import plots
 from bench.report.folder import write
@@ -23,6 +24,7 @@ from bench.report.page import page
 from ftrl_engine import cli
 from ftrl_engine.jit import COMPILED
 from ftrl_engine.learners.base import learner_names
+from tests.hashed_events import hashed
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="needs compiled learners")
 
@@ -316,6 +318,38 @@ def test_a_bad_flag_is_refused(
 ) -> None:
     assert cli.main(["compare", str(clicks), *words]) == cli.USAGE
     assert message in capsys.readouterr().err
+
+
+def test_the_protocol_of_2011(clicks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", str(clicks), "--schema", "clicks", "--protocol", "2011", "--limit", "1000", "--quiet"]
+    assert cli.main([*words, "--shuffles", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["totals"]) == {"0.05", "0.3"}
+    for methods in found["totals"].values():
+        assert set(methods) == {"ftrl_proximal", "adagrad_rda", "adagrad_fobos"}
+        for facts in methods.values():
+            assert 0.3 <= facts["gamma"] <= 1.9
+            assert len(facts["auc_of_passes"]) == 2
+            assert facts["auc"] == pytest.approx(sum(facts["auc_of_passes"]) / 2)
+            assert 0.0 < facts["density"] <= 1.0
+    strict = found["totals"]["0.3"]
+    assert strict["adagrad_fobos"]["density"] > strict["ftrl_proximal"]["density"]
+    assert strict["ftrl_proximal"]["density"] < found["totals"]["0.05"]["ftrl_proximal"]["density"]
+    # In the order of the source: one pass, rates as for the paper's advertisements.
+    assert cli.main([*words, "--json"]) == 0
+    ordered = json.loads(capsys.readouterr().out)["totals"]["0.05"]["ftrl_proximal"]
+    assert len(ordered["auc_of_passes"]) == 1
+    assert 0.03 <= ordered["gamma"] <= 0.2
+    assert cli.main([*words, "--shuffles", "1"]) == 0
+    assert "adagrad_fobos" in capsys.readouterr().out
+
+
+def test_rows_of_unit_length(tmp_path: Path) -> None:
+    path = tmp_path / "rows.libsvm"
+    path.write_text("1 3:3 5:4\n0\n1 5:1\n0 7:-2\n")
+    found = unit_length(hashed(path, tmp_path / "scratch", "libsvm"))
+    assert found.batch.values.tolist() == pytest.approx([0.6, 0.8, 1.0, -1.0])
+    assert found.labels.tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_help_loads_nothing_heavy() -> None:

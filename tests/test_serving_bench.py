@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import serving_apps, serving_speed
+from bench import serving_apps, serving_case, serving_speed
 
 REQUEST = b'{"context": {"f0": "v1", "f1": "v2"}, "candidates": [{"f2": "v3"}, {"f2": "v4"}]}'
 
 
 def test_events_have_thirty_fields_and_are_always_the_same() -> None:
-    first, again = (list(islice(serving_speed.events(100), 100)) for _ in range(2))
+    first, again = (list(islice(serving_case.events(100), 100)) for _ in range(2))
     assert first == again
-    assert {len(event) for event in first} == {1 + serving_speed.FIELDS}
+    assert {len(event) for event in first} == {1 + serving_case.FIELDS}
     assert {event["click"] for event in first} == {0, 1}
 
 
@@ -36,7 +36,7 @@ def test_rows_are_joined_with_their_context() -> None:
 def test_rivals_give_probabilities(name: str, module: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
-    serving_speed.write_events(tmp_path / "events.jsonl", 2000)
+    serving_case.write_events(tmp_path / "events.jsonl", 2000)
     reply = {"vw": serving_apps.vw, "sklearn": serving_apps.sklearn}[name](str(tmp_path / "events.jsonl"))
     scores = json.loads(reply(REQUEST))["scores"]
     assert len(scores) == 2
