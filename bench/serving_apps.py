@@ -98,7 +98,7 @@ def sklearn(events: str) -> Reply:
     hasher = hashing.FeatureHasher(1 << BITS, input_type="dict")
     rows = list(_events(events))
     labels = [row.pop("click") for row in rows]
-    model = linear.SGDClassifier(loss="log_loss", penalty="l1", alpha=1e-6)
+    model = linear.SGDClassifier(loss="log_loss", penalty="l1", alpha=1e-6, random_state=0)
     model.partial_fit(hasher.transform(rows), labels, classes=[0, 1])
 
     def score(rows: Sequence[Event]) -> list[float]:

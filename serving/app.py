@@ -92,6 +92,7 @@ class App:
         self._token = token
         known = [route for module in (*_MODULES, *_protocols()) for route in module.routes(service)]
         self._router = Router([*known, *openapi.routes(service, known, token is not None)])
+        self._plain = self._router.plain
         self._metrics = service.metrics = Metrics(service.store, service.clock, counts, service.state)
         self._metrics.name_routes(list(self._router.endpoints))
         self._history = service.history
@@ -112,10 +113,36 @@ class App:
         return cls(service, None if settings.token is None else AccessToken(settings.token), counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other_than_http(scope, receive, send)
+            return
+        if not self._ready_for_requests:
+            # The server at hand knows no lifespan.
+            await self._first_look()
+            self._begin()
+        route, method = OTHER, scope["method"]
+        try:
+            if self._token is not None:
+                self._token.check(scope)
+            endpoint = self._plain.get(scope["path"]) or self._router.find(scope)
+            route = endpoint.path
+            handler = endpoint.methods.get(method) or endpoint.handler(method)
+            response = await handler(scope, receive)
+        except ClientGone:
+            return
+        except HttpError as error:
+            response = Response.error(error)
+        except Exception:
+            # One request's failure must not end the server.
+            _log.exception("%s %s failed", method, scope["path"])
+            response = Response.error(HttpError(500, "internal error; the server's log says more"))
+        self._metrics.count_request(route, response.status)
+        await send(response.start())
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+
+    async def _other_than_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
         elif scope["type"] == "websocket":
             # The protocol asks for an answer; there is nothing here to connect to.
             await send({"type": "websocket.close", "code": 1000})
@@ -143,26 +170,3 @@ class App:
         self.store.start()
         while not self.store.looked:
             await asyncio.sleep(_LOOK_SECONDS)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._ready_for_requests:
-            # The server at hand knows no lifespan.
-            await self._first_look()
-            self._begin()
-        route, method = OTHER, scope["method"]
-        try:
-            if self._token is not None:
-                self._token.check(scope)
-            endpoint = self._router.find(scope)
-            route = endpoint.path
-            response = await endpoint.handler(method)(scope, receive)
-        except ClientGone:
-            return
-        except HttpError as error:
-            response = Response.error(error)
-        except Exception:
-            # One request's failure must not end the server.
-            _log.exception("%s %s failed", method, scope["path"])
-            response = Response.error(HttpError(500, "internal error; the server's log says more"))
-        self._metrics.count_request(route, response.status)
-        await response.send(send, head=method == "HEAD")

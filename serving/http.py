@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -58,16 +58,43 @@ class Response:
     def error(cls, error: HttpError) -> Response:
         return cls.json({"error": str(error)}, error.status, error.headers)
 
-    async def send(self, send: Send, head: bool = False) -> None:
-        """Send it; without its body to a HEAD request."""
+    def start(self) -> Message:
+        """The message that begins it."""
         headers = [
             (b"content-type", self.content_type.encode()),
             (b"content-length", b"%d" % len(self.body)),
         ]
         if self.headers:
             headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if head else self.body})
+        return {"type": "http.response.start", "status": self.status, "headers": headers}
+
+
+class _Begun(Awaitable[Message]):
+    """A message that is asked for at once; ``message`` is set where it is there already."""
+
+    def __init__(self, coming: Awaitable[Message]) -> None:
+        self.message: Message | None = None
+        self._steps: Any = coming.__await__()
+        try:
+            self._waiting = next(self._steps)
+        except StopIteration as done:
+            self.message = done.value
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        waiting = None if self.message is not None else self._waiting
+        while self.message is None:
+            # As `yield from` would go on, had it begun.
+            try:
+                sent = yield waiting
+            except BaseException as error:
+                step, value = self._steps.throw, error
+            else:
+                step, value = self._steps.send, sent
+            try:
+                waiting = step(value)
+            except StopIteration as done:
+                self.message = done.value
+        return self.message
 
 
 class BodyReader:
@@ -89,6 +116,17 @@ class BodyReader:
         if len(self._open) >= self._max_open:
             raise HttpError(503, f"{self._max_open} requests are being read; try again", {"retry-after": "1"})
         self._check_headers(scope)
+        first = _Begun(receive())
+        message = first.message
+        if message is not None and message["type"] == "http.request" and not message.get("more_body", False):
+            # Mostly the whole body is there already, and nothing has to be watched.
+            body: bytes = message.get("body", b"")
+            if len(body) <= self.max_body:
+                return body
+        return await self._watched(first, receive)
+
+    async def _watched(self, first: Awaitable[Message], receive: Receive) -> bytes:
+        """The body whose first message is ``first``, within the time there is for it."""
         task = asyncio.current_task()
         assert task is not None, "ASGI runs in tasks"
         loop = asyncio.get_running_loop()
@@ -97,7 +135,7 @@ class BodyReader:
             self._sweeping = True
             loop.call_later(_SWEEP_SECONDS, self._sweep, loop)
         try:
-            return await self._read(receive)
+            return await self._read(first, receive)
         except asyncio.CancelledError:
             if task not in self._expired:
                 raise
@@ -122,11 +160,11 @@ class BodyReader:
             # The client has not sent it yet, or too much of it to wait for.
             raise self._too_large()
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, first: Awaitable[Message], receive: Receive) -> bytes:
         pieces: list[bytes] = []
         size = 0
+        message = await first
         while True:
-            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             piece: bytes = message.get("body", b"")
@@ -136,10 +174,11 @@ class BodyReader:
                 pieces.clear()
                 if not more or size > self.max_body + _DRAINED_BYTES:
                     raise self._too_large()
-                continue
-            pieces.append(piece)
-            if not more:
-                return piece if len(pieces) == 1 else b"".join(pieces)
+            else:
+                pieces.append(piece)
+                if not more:
+                    return piece if len(pieces) == 1 else b"".join(pieces)
+            message = await receive()
 
     def _too_large(self) -> HttpError:
         return HttpError(413, f"the body is larger than the {self.max_body} bytes allowed; send less", _CLOSE)

@@ -103,19 +103,15 @@ class Metrics:
         """One answer to a route (a path of the application, or "other")."""
         self._cells[self._first[route] + self._offset.get(status, _OTHER_STATUS)] += 1.0
 
-    def count_seconds(self, seconds: float) -> None:
-        """The time from a whole request to its answer, of POST /score."""
-        cells = self._cells
+    def count_scores(self, scored: Scored, seconds: float) -> None:
+        """One answered request for scores, and the time from the whole request to its answer."""
+        cells, scores = self._cells, scored.scores
         cells[SECONDS] += seconds
         cells[_LATENCIES + bisect_left(BUCKETS, seconds)] += 1.0
-
-    def count_scores(self, scored: Scored) -> None:
-        """One answered POST /score."""
-        cells = self._cells
-        cells[CANDIDATES] += len(scored.scores)
-        cells[SCORES] += sum(scored.scores)
+        cells[CANDIDATES] += len(scores)
+        cells[SCORES] += sum(scores)
         # A request may have no candidates.
-        sampled = scored.scores[:: max(1, -(-len(scored.scores) // SCORES_SAMPLED))]
+        sampled = scores if len(scores) == 1 else scores[:: max(1, -(-len(scores) // SCORES_SAMPLED))]
         for score in sampled:
             cells[_SCORES + bisect_left(SCORE_BUCKETS, score)] += 1.0
         cells[SAMPLED_SUM] += sum(sampled)

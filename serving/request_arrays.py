@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.plan import Plan
-from ftrl_engine.schema import MAX_CROSS_FIELDS
-from ftrl_engine.sink import MAX_ROW_FEATURES
+from ftrl_engine.kept import Kept
+from ftrl_engine.plan import Plan, make_plan
+from ftrl_engine.schema import MAX_CROSS_FIELDS, Schema
+from ftrl_engine.sink import MAX_ROW_FEATURES, make_sink
 
 # Forms beside those of ftrl_engine.values: a value that is not there, which in a candidate hides
 # the context's, and a decimal as the client wrote it, which is no token.
@@ -18,13 +19,14 @@ MISSING, RAW_DECIMAL = -1, -2
 # No row, value, entry or cell; and the number of the row before the first one.
 NONE, CONTEXT = -1, -1
 # Cells of Work.state. What the caller reads: the value (or -1) and the row (or -1, the context) at
-# fault, the fields that changed no score, the schema's fields without a value. The others: features
+# fault. The others: the fields that changed no score, the schema's fields without a value, features
 # computed for the request, the context's entries, linked cells, and of the row at hand its features,
 # the schema's fields that have one, whether it hides a field of the context.
 VALUE, ROW, UNKNOWN_FIELDS, MISSING_FIELDS = range(4)
 FEATURES, ENTRIES, LINKED, ROW_FEATURES, PRESENT, HIDES = range(4, 10)
-# Columns of Work.entries and of Work.fields.
+# Columns of Work.entries and of Work.fields; the first probability among the results.
 FIELD, COUNT, HIDDEN_IN = range(3)
+FIRST_RESULT = 2
 CONTEXT_HEAD, ROW_HEAD, GIVEN_IN, PRESENT_IN = range(4)
 
 
@@ -78,6 +80,18 @@ class Work(NamedTuple):
     state: NDArray[np.int64]
 
 
+class Answer(NamedTuple):
+    """What is read after the call.
+
+    results  float64[2 + r]: the fields that changed no score, the schema's fields without a value,
+             both over all rows, and the probability of each row
+    keys     int64, which keys the object at hand has had; see :mod:`serving.request_json`
+    """
+
+    results: NDArray[np.float64]
+    keys: NDArray[np.int64]
+
+
 class Weights(NamedTuple):
     """The snapshot's open-addressing table from slot to weight, and its intercept."""
 
@@ -105,6 +119,23 @@ def make_work(plan: Plan, entries: int) -> Work:
         path_values=np.empty(MAX_CROSS_FIELDS + 1),
         state=np.zeros(16, dtype=np.int64),
     )
+
+
+def make_answer(rows: int, keys: int = 0) -> Answer:
+    """Room for the answer to ``rows`` rows."""
+    return Answer(np.empty(FIRST_RESULT + rows), np.zeros(keys, dtype=np.int64))
+
+
+def _examples() -> tuple[tuple[Any, ...], ...]:
+    plan, none = make_plan(Schema(), 1), np.empty(0, dtype=np.int64)
+    values = Values(none.astype(np.uint64), none, none, none, none, none.astype(np.uint8))
+    weights = Weights(none.astype(np.uint32), none.astype(np.float32), 0.0)
+    return plan, make_sink(0, 0), values, make_work(plan, 0), weights, make_answer(0)
+
+
+# What a request's kernels are called with: plan, sink, values, work, weights and answer as one array.
+KEPT = Kept(_examples)
+recall = KEPT.recall
 
 
 def table_size(entries: int) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ftrl_engine.hashing import xxh64
 from ftrl_engine.jit import inlined, kernel, load32, load64, trailing_zeros
 from ftrl_engine.values import FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
-from serving.request_arrays import MISSING, RAW_DECIMAL, Values
+from serving.request_arrays import MISSING, RAW_DECIMAL, Values, recall
 
 SLOW_REQUEST = -1
 # Bytes that must be writable after the request; zeros there end every scan.
@@ -226,16 +226,14 @@ def _enter_candidates(data: NDArray[np.uint8], i: int) -> int:
 
 
 @kernel
-def scan_request(
-    size: int, salts: NDArray[np.uint64], forms: NDArray[np.int64], starts: NDArray[np.int64],
-    ends: NDArray[np.int64], bounds: NDArray[np.int64], data: NDArray[np.uint8], keys: NDArray[np.int64],
-) -> int:  # fmt: skip
+def scan_request(words: NDArray[np.uint64], size: int) -> int:
     """Read the request in ``data[:size]``, which is valid UTF-8; its number of rows or SLOW_REQUEST.
 
-    At least ROOM bytes of ``data`` follow it and are written. ``bounds`` has one cell more than
-    candidates are allowed.
+    ``words`` are those of :data:`serving.request_arrays.KEPT`. At least ROOM bytes of ``data`` follow
+    the request and are written. ``bounds`` has one cell more than candidates are allowed.
     """
-    values = Values(salts, forms, starts, ends, bounds, data)
+    _, _, values, _, _, answer = recall(words)
+    data, bounds, keys = values.data, values.bounds, answer.keys
     data[size : size + ROOM] = 0
     bounds[0] = 0
     rows, count = -1, 0  # row -1 is the context

@@ -40,6 +40,7 @@ from serving.request_arrays import (
     ENTRIES,
     FEATURES,
     FIELD,
+    FIRST_RESULT,
     GIVEN_IN,
     HIDDEN_IN,
     HIDES,
@@ -58,10 +59,10 @@ from serving.request_arrays import (
     Values,
     Weights,
     Work,
+    recall,
 )
 from serving.request_crosses import sum_crosses, weight_of
-
-Parts = tuple[Any, ...]
+from serving.request_json import SLOW_REQUEST, scan_request
 
 # Features computed for one request; it bounds the time that other requests wait.
 MAX_REQUEST_FEATURES = 1 << 22
@@ -229,17 +230,14 @@ def _clear(values: Values, work: Work) -> int:
 
 
 @kernel
-def score_request(
-    plan_parts: Parts, sink_parts: Parts, value_parts: Parts, work_parts: Parts, weight_parts: Parts,
-    scores: NDArray[np.float64], rows: int,
-) -> int:  # fmt: skip
-    """Write the probabilities of all rows to ``scores``; OK, or why the request is refused.
+def score_request(words: NDArray[np.uint64], rows: int) -> int:
+    """Write the probabilities of all rows to the results; OK, or why the request is refused.
 
-    ``Work.state`` then tells the value and the row at fault, or what was counted. The parts are
-    those of the named tuples, which take twice as long to cross into compiled code.
+    ``words`` are those of :data:`serving.request_arrays.KEPT`. ``Work.state`` tells the value and the
+    row at fault.
     """
-    plan, sink, values = Plan(*plan_parts), Sink(*sink_parts), Values(*value_parts)
-    work, weights = Work(*work_parts), Weights(*weight_parts)
+    plan, sink, values, work, weights, answer = recall(words)
+    results = answer.results
     mask = _clear(values, work)
     state = work.state
     named = 0
@@ -270,5 +268,20 @@ def score_request(
             if not math.isfinite(margin + weights.intercept):
                 return NOT_FINITE
             state[MISSING_FIELDS] += named - state[PRESENT]
-            scores[row] = sigmoid(margin + weights.intercept)
+            results[FIRST_RESULT + row] = sigmoid(margin + weights.intercept)
+    results[0], results[1] = state[UNKNOWN_FIELDS], state[MISSING_FIELDS]
     return OK
+
+
+@kernel
+def answer_request(words: NDArray[np.uint64], size: int, max_fields: int) -> int:
+    """Scan and score the request in ``data[:size]``; its number of rows, or SLOW_REQUEST.
+
+    More than ``max_fields`` values are left to the careful way, because an object may have too many.
+    """
+    rows = scan_request(words, size)
+    if rows < 0 or recall(words)[2].bounds[rows] > max_fields:
+        return SLOW_REQUEST
+    if score_request(words, rows) != OK:
+        return SLOW_REQUEST
+    return rows

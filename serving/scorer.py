@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import numpy as np
 
 from ftrl_engine.errors import DataError
@@ -14,16 +14,23 @@ from ftrl_engine.schema import Schema
 from ftrl_engine.sink import BAD_NUMBER, OK, REASONS, TOO_MANY_FEATURES, make_sink
 from ftrl_engine.snapshot import Snapshot
 from serving.request_arrays import (
-    MISSING_FIELDS,
+    FIRST_RESULT,
+    KEPT,
     ROW,
-    UNKNOWN_FIELDS,
     VALUE,
     Values,
     Weights,
+    make_answer,
     make_work,
 )
-from serving.request_json import KEY_CELLS, MAX_FAST_KEYS, ROOM, SLOW_REQUEST, scan_request
-from serving.request_rows import MAX_REQUEST_FEATURES, NOT_FINITE, TOO_MUCH_WORK, Parts, score_request
+from serving.request_json import KEY_CELLS, MAX_FAST_KEYS, ROOM
+from serving.request_rows import (
+    MAX_REQUEST_FEATURES,
+    NOT_FINITE,
+    TOO_MUCH_WORK,
+    answer_request,
+    score_request,
+)
 from serving.request_values import (
     FieldSalts,
     TooLargeError,
@@ -37,8 +44,7 @@ from serving.settings import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, DEFAULT_M
 _FAST_VALUES = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """The answer to one request.
 
     scores   probabilities in the order of the candidates
@@ -48,8 +54,8 @@ class Scored:
     """
 
     scores: list[float]
-    unknown: int
-    missing: int
+    unknown: float
+    missing: float
 
 
 class Scorer:
@@ -69,7 +75,7 @@ class Scorer:
         self.snapshot = snapshot
         self._max_fields = max_fields
         # The fast way has a limit of its own, so mostly it need not look.
-        self._few_fields = max_fields < MAX_FAST_KEYS
+        self._most_values = max_fields if max_fields < MAX_FAST_KEYS else _FAST_VALUES
         self._max_candidates, self._max_body = max_candidates, max_body
         self._plan = scoring_plan(snapshot)
         self._salts = FieldSalts()
@@ -83,28 +89,28 @@ class Scorer:
             bounds=np.empty(max_candidates + 1, dtype=np.int64),
             data=np.frombuffer(self._data, dtype=np.uint8),
         )
-        self._keys = np.zeros(1 + KEY_CELLS, dtype=np.int64)
-        self._scores = np.empty(max_candidates)
+        self._answer = make_answer(max_candidates, 1 + KEY_CELLS)
         self._work = make_work(self._plan, _FAST_VALUES)
-        self._fixed: tuple[Parts, Parts] = (tuple(self._plan), tuple(make_sink(0, 0)))
-        self._weights: Parts = tuple(Weights(*snapshot.table, snapshot.intercept))
-        self._fast: tuple[Parts, Parts] = (tuple(self._values), tuple(self._work))
+        self._fixed = (self._plan, make_sink(0, 0))
+        self._weights = Weights(*snapshot.table, snapshot.intercept)
+        self._words = KEPT.words(*self._fixed, self._values, self._work, self._weights, self._answer)
+        self._results = self._answer.results
 
     def score(self, body: bytes) -> Scored:
         """The scores of the request in ``body``; DataError says what is wrong with it."""
         if len(body) > self._max_body:
             raise TooLargeError(f"{len(body)} bytes are more than the {self._max_body} allowed")
-        rows = self._scan(body)
-        if rows >= 0 and self._few_fields and self._values.bounds[rows] > self._max_fields:
-            rows = SLOW_REQUEST  # it may have too many of them
-        if rows >= 0:
-            reason = score_request(*self._fixed, *self._fast, self._weights, self._scores, rows)
-            if reason == OK:
-                state = self._work.state
-                return Scored(
-                    self._scores[:rows].tolist(), int(state[UNKNOWN_FIELDS]), int(state[MISSING_FIELDS])
-                )
-        return self.score_carefully(body)
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError:
+                return self.score_carefully(body)
+        self._data[: len(body)] = body
+        rows = answer_request(self._words, len(body), self._most_values)
+        if rows < 0:
+            return self.score_carefully(body)
+        unknown, missing, *scores = self._results[: FIRST_RESULT + rows].tolist()
+        return Scored(scores, unknown, missing)
 
     def score_carefully(self, body: bytes) -> Scored:
         """The same for any request: what :meth:`score` does where the fast way is not open."""
@@ -113,24 +119,15 @@ class Scorer:
         listed.check_fields(self._max_fields)
         values = listed.arrays()
         work = make_work(self._plan, int(values.bounds[0]))
-        scores = np.empty(request.rows)
-        reason = score_request(*self._fixed, tuple(values), tuple(work), self._weights, scores, request.rows)
-        state = work.state
+        answer = make_answer(request.rows)
+        words = KEPT.words(*self._fixed, values, work, self._weights, answer)
+        reason = score_request(words, request.rows)
         if reason != OK:
-            value, row = int(state[VALUE]), int(state[ROW])
+            value, row = int(work.state[VALUE]), int(work.state[ROW])
             where = "" if row < 0 or request.candidates is None else f" of candidates[{row}]"
             raise _refusal(reason, listed.describe(value) if value >= 0 else None, where)
-        return Scored(scores.tolist(), int(state[UNKNOWN_FIELDS]), int(state[MISSING_FIELDS]))
-
-    def _scan(self, body: bytes) -> int:
-        """The number of rows, their values in the scratch; SLOW_REQUEST where the fast way is not open."""
-        if not body.isascii():
-            try:
-                body.decode()
-            except UnicodeDecodeError:
-                return SLOW_REQUEST
-        self._data[: len(body)] = body
-        return scan_request(len(body), *self._values, self._keys)
+        unknown, missing, *scores = answer.results.tolist()
+        return Scored(scores, unknown, missing)
 
 
 def scorer_of(settings: ServeSettings) -> Callable[[Snapshot], Scorer]:

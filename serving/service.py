@@ -11,7 +11,7 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.snapshot import Snapshot
 from serving.feedback_link import FeedbackLink
 from serving.history import History, Sample
-from serving.http import BodyReader, HttpError, Receive, Scope
+from serving.http import BodyReader, HttpError
 from serving.metrics import Metrics
 from serving.name_reader import NameReader
 from serving.request_values import TooLargeError
@@ -38,6 +38,7 @@ class Service:
     link         where feedback goes; None: it is not taken
     metrics      is set by the application, which knows all routes; history samples it
     names        of the model's features
+    read         reads the body of a request, within the limits
     """
 
     metrics: Metrics
@@ -58,16 +59,12 @@ class Service:
         self.names = NameReader(store.model)
         self.history = History(self._sample, clock)
         self.max_body = bodies.max_body
-        self._bodies = bodies
+        self.read = bodies.read
 
     @property
     def name(self) -> str:
         """The model's name in the protocols that have one: that of its directory."""
         return self.store.model.resolve().name
-
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The body of a request, within the limits."""
-        return await self._bodies.read(scope, receive)
 
     def served(self) -> Served:
         """The model at hand; HttpError 503 where there is none."""
@@ -96,13 +93,17 @@ class Service:
         try:
             return served.scorer.score(body)
         except DataError as error:
-            status = error.status if isinstance(error, TooLargeError) else 400
-            raise HttpError(status, str(error).replace("candidates", rows)) from error
+            raise refusal(error, rows) from error
 
     def _sample(self, now: float) -> Sample:
         return Sample.of(now, self.metrics, self.store.current)
 
     def count(self, scored: Scored, started: float) -> None:
         """Count an answered request for scores that was whole when the timer stood at ``started``."""
-        self.metrics.count_scores(scored)
-        self.metrics.count_seconds(self.timer() - started)
+        self.metrics.count_scores(scored, self.timer() - started)
+
+
+def refusal(error: DataError, rows: str = "candidates") -> HttpError:
+    """What a client is told of a request that cannot be scored; see :meth:`Service.score`."""
+    status = error.status if isinstance(error, TooLargeError) else 400
+    return HttpError(status, str(error).replace("candidates", rows))

@@ -28,6 +28,7 @@ STOP_SECONDS = 2.0
 WARM_UP = b'{"context": {}, "candidates": [{}]}'
 
 Identity = tuple[str, int, int, int]
+Json = bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,7 @@ class Served:
     version       "<rows>-<digest of the weights>": equal for equal models
     path, bytes   the file it was read from
     published_at  seconds since 1970
+    told          version and rows as in the answers, JSON without its braces
     """
 
     scorer: Scorer
@@ -45,6 +47,7 @@ class Served:
     bytes: int
     published_at: float
     identity: Identity
+    told: Json
 
     @classmethod
     def of(cls, scorer: Scorer, path: Path, identity: Identity) -> Served:
@@ -54,7 +57,8 @@ class Served:
         if not isinstance(published_at, int | float):
             published_at = identity[3] / 1e9
         version = f"{snapshot.rows}-{_digest(snapshot)}"
-        return cls(scorer, version, path, identity[2], float(published_at), identity)
+        told = b'"version":"%b","rows":%d' % (version.encode(), snapshot.rows)
+        return cls(scorer, version, path, identity[2], float(published_at), identity, told)
 
     @property
     def snapshot(self) -> Snapshot:

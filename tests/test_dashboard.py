@@ -100,7 +100,7 @@ def test_the_distribution_of_scores(
     sampled: list[float] = []
     for scores in requests:
         before = samples(metrics)["ftrl_score_probability_count"]
-        metrics.count_scores(Scored(scores, 0, 0))
+        metrics.count_scores(Scored(scores, 0, 0), 0.001)
         counted = samples(metrics)["ftrl_score_probability_count"] - before
         assert min(len(scores), SCORES_SAMPLED // 2) <= counted <= SCORES_SAMPLED
         sampled += [score for at, score in enumerate(scores) if at % -(-len(scores) // SCORES_SAMPLED) == 0]

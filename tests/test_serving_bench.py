@@ -40,7 +40,7 @@ def test_rivals_give_probabilities(name: str, module: str, tmp_path: Path) -> No
     reply = {"vw": serving_apps.vw, "sklearn": serving_apps.sklearn}[name](str(tmp_path / "events.jsonl"))
     scores = json.loads(reply(REQUEST))["scores"]
     assert len(scores) == 2
-    assert all(0.0 < score < 1.0 for score in scores)
+    assert all(0.0 <= score <= 1.0 for score in scores)
     assert len(json.loads(reply(b'{"context": {"f0": "v1"}}'))["scores"]) == 1
 
 

@@ -149,9 +149,12 @@ def test_a_damaged_newest_snapshot_keeps_the_old_one(tmp_path: Path) -> None:
     publish_level(tmp_path, 5)
     with serving(tmp_path) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         publish_level(tmp_path / "other", 6)
-        data = bytearray((tmp_path / "other" / "snapshots" / "6.safetensors").read_bytes())
+        path = tmp_path / "other" / "snapshots" / "6.safetensors"
+        data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 4
-        (tmp_path / "snapshots" / "6.safetensors").write_bytes(data)
+        path.write_bytes(data)
+        # There at once: a file seen while it grows would fail more than once.
+        path.rename(tmp_path / "snapshots" / path.name)
         wait_for(lambda: client.get("/readyz").json()["reload_error"] is not None)
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["rows"]) == (200, 5)
