@@ -227,6 +227,7 @@ class Metrics:
             ("model_auc", "Progressive AUC of all that was learned.", learned.get("auc")),
             ("model_calibration", "Sum of predictions / sum of labels.", learned.get("calibration")),
             ("learner_lag", "Events behind the source when it was published.", source.get("lag")),
+            ("learner_lag_bytes", "Bytes behind the source when it was published.", source.get("lag_bytes")),
             ("learner_lost", "Events that were gone before they were read.", source.get("lost")),
             ("learner_event_age_seconds", "Age of the last event then.", source.get("last_event_age")),
         )

@@ -301,6 +301,8 @@ def _live(trainer: Trainer) -> str:
     text = ""
     if "lag" in status:
         text += f"  lag {status['lag']:,}"
+    if "lag_bytes" in status:
+        text += f"  behind {status['lag_bytes']:,} bytes"
     if status.get("lost"):
         text += f"  lost {status['lost']:,}"
     if "last_event_age" in status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import FileIO
 from operator import attrgetter
 from pathlib import Path
@@ -100,6 +100,15 @@ class LogSource(Source):
             return None
         read, whole = self._lines.position - self._first, self._end - self._first
         return min(1.0, read / whole) if whole > 0 else 1.0
+
+    def status(self) -> Mapping[str, float | int | str]:
+        """``lag_bytes``: what was appended and is not read yet, an unfinished record apart."""
+        try:
+            end = log_end(self._directory)
+        except (SourceError, OSError):
+            return {}  # reading says better what is wrong
+        position = self._lines.position if self._lines is not None else self._saved or 0
+        return {"lag_bytes": max(0, end - position)}
 
     def poll(self, timeout: float) -> Block | None:
         deadline = self._clock() + timeout

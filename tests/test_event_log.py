@@ -240,6 +240,26 @@ def test_reading_while_writing_waits_for_the_log_and_follows_it(tmp_path: Path) 
     assert sorted(delays)[len(delays) // 2] < 0.05  # 10 ms between looks, and a busy machine
 
 
+def test_a_reader_tells_how_far_it_is_behind(tmp_path: Path) -> None:
+    lines = [record(number, 100) for number in range(50)]
+    with LogWriter(tmp_path, segment_bytes=1000) as log:
+        log.append(b"".join(lines[:30]))
+        source = open_log(tmp_path, follow=True, block_bytes=600)
+        whole = sum(map(len, lines[:30]))
+        seen = [source.status()["lag_bytes"]]
+        while (block := source.poll(0.0)) is not None:
+            seen.append(source.status()["lag_bytes"])
+            assert seen[-1] == whole - block.next
+        assert (seen[0], seen[-1]) == (whole, 0)
+        log.append(b"".join(lines[30:]))
+        assert source.status() == {"lag_bytes": sum(map(len, lines[30:]))}
+        tear(tmp_path, b'{"half')
+        assert source.status() == {"lag_bytes": sum(map(len, lines[30:]))}
+    source.close()
+    shutil.rmtree(tmp_path)
+    assert source.status() in ({}, {"lag_bytes": 0})
+
+
 def test_poll_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
     now = [0.0]
     naps: list[float] = []
