@@ -25,6 +25,7 @@ COMMANDS = {
     "bench": ("bench.bench_command", "measure speed on this machine, beside installed rivals"),
     "inspect": ("streams.inspect_command", "show what a model is: settings, metrics, largest weights"),
     "simulate": ("streams.simulate_command", "write a click stream with known true probabilities"),
+    "warmup": ("serving.warmup_command", "compile everything ahead, for an image or a fresh machine"),
     "demo": ("serving.demo_command", "show the whole loop: clicks, log, learner, server, scores"),
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

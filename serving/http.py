@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON = "application/json"
+_JSON_HEADER = (b"content-type", b"application/json")
 # Of a body over the limit, this much is still read, so that the client gets to read the answer.
 _DRAINED_BYTES = 8 << 20
 _SWEEP_SECONDS = 0.5
@@ -60,29 +61,22 @@ class Response:
 
     def start(self) -> Message:
         """The message that begins it."""
-        headers = [
-            (b"content-type", self.content_type.encode()),
-            (b"content-length", b"%d" % len(self.body)),
-        ]
+        kind = _JSON_HEADER if self.content_type is JSON else (b"content-type", self.content_type.encode())
+        headers = [kind, (b"content-length", b"%d" % len(self.body))]
         if self.headers:
             headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
         return {"type": "http.response.start", "status": self.status, "headers": headers}
 
 
-class _Begun(Awaitable[Message]):
-    """A message that is asked for at once; ``message`` is set where it is there already."""
+class _GoingOn(Awaitable[Message]):
+    """The rest of a wait whose first step gave ``waiting``."""
 
-    def __init__(self, coming: Awaitable[Message]) -> None:
-        self.message: Message | None = None
-        self._steps: Any = coming.__await__()
-        try:
-            self._waiting = next(self._steps)
-        except StopIteration as done:
-            self.message = done.value
+    def __init__(self, steps: Any, waiting: Any) -> None:
+        self._steps, self._waiting = steps, waiting
 
     def __await__(self) -> Generator[Any, Any, Message]:
-        waiting = None if self.message is not None else self._waiting
-        while self.message is None:
+        waiting = self._waiting
+        while True:
             # As `yield from` would go on, had it begun.
             try:
                 sent = yield waiting
@@ -93,8 +87,12 @@ class _Begun(Awaitable[Message]):
             try:
                 waiting = step(value)
             except StopIteration as done:
-                self.message = done.value
-        return self.message
+                message: Message = done.value
+                return message
+
+
+async def _there(message: Message) -> Message:
+    return message
 
 
 class BodyReader:
@@ -116,13 +114,17 @@ class BodyReader:
         if len(self._open) >= self._max_open:
             raise HttpError(503, f"{self._max_open} requests are being read; try again", {"retry-after": "1"})
         self._check_headers(scope)
-        first = _Begun(receive())
-        message = first.message
-        if message is not None and message["type"] == "http.request" and not message.get("more_body", False):
-            # Mostly the whole body is there already, and nothing has to be watched.
-            body: bytes = message.get("body", b"")
-            if len(body) <= self.max_body:
-                return body
+        # Mostly the whole body is there already, and nothing has to be watched.
+        steps = receive().__await__()
+        try:
+            first: Awaitable[Message] = _GoingOn(steps, next(steps))
+        except StopIteration as done:
+            message: Message = done.value
+            if not message.get("more_body", False) and message["type"] == "http.request":
+                body: bytes = message.get("body", b"")
+                if len(body) <= self.max_body:
+                    return body
+            first = _there(message)
         return await self._watched(first, receive)
 
     async def _watched(self, first: Awaitable[Message], receive: Receive) -> bytes:

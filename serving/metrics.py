@@ -109,12 +109,14 @@ class Metrics:
         cells[SECONDS] += seconds
         cells[_LATENCIES + bisect_left(BUCKETS, seconds)] += 1.0
         cells[CANDIDATES] += len(scores)
-        cells[SCORES] += sum(scores)
-        # A request may have no candidates.
-        sampled = scores if len(scores) == 1 else scores[:: max(1, -(-len(scores) // SCORES_SAMPLED))]
-        for score in sampled:
+        total = sum(scores)
+        cells[SCORES] += total
+        if len(scores) > SCORES_SAMPLED:
+            scores = scores[:: -(-len(scores) // SCORES_SAMPLED)]
+            total = sum(scores)
+        cells[SAMPLED_SUM] += total
+        for score in scores:
             cells[_SCORES + bisect_left(SCORE_BUCKETS, score)] += 1.0
-        cells[SAMPLED_SUM] += sum(sampled)
         if scored.unknown:
             cells[UNKNOWN] += scored.unknown
         if scored.missing:
