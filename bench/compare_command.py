@@ -154,7 +154,7 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     work = args.work or (f"{args.report}/work" if args.report else None)
     contest = Contest(
         events, args.budget, scratch, Path(work) if work else None, args.shuffles, args.seed,
-        args.threads or _cores(), args.outside_rows, tolerance, remaining.show,
+        args.threads or cores(), args.outside_rows, tolerance, remaining.show,
     )  # fmt: skip
     judge = Judge(args.seed, QUICK_REPLICATES if args.quick else REPLICATES, tolerance)
     entries = contest.learners(methods)
@@ -170,7 +170,7 @@ def _protocol(args: argparse.Namespace, scratch: Any, progress: ProgressLine) ->
 
     events = read_events(args, scratch, progress)
     show = Remaining(progress.show).show
-    protocol = Protocol2011(events, args.shuffles, args.seed, args.threads or _cores(), show)
+    protocol = Protocol2011(events, args.shuffles, args.seed, args.threads or cores(), show)
     found, data = protocol.results(), data_facts(args, events)
     if args.json:
         print(json.dumps({"data": data, "protocol": args.protocol, "totals": found}))
@@ -234,7 +234,7 @@ def judged(contest: Contest, judge: Judge, entries: list[Entry]) -> dict[str, An
     return results(entries, whole, late)
 
 
-def _cores() -> int:
+def cores() -> int:
     import os
 
     if hasattr(os, "sched_getaffinity"):

@@ -122,7 +122,7 @@ def poll_kafka_python(servers: str, topic: str, rows: int) -> float:
     """Seconds of kafka-python's own loop over the messages, with the settings of our source."""
     from kafka import KafkaConsumer, TopicPartition
 
-    from streams.kafka_python import MAX_POLL_RECORDS
+    from streams.kafka_python import FETCH_BYTES, MAX_POLL_RECORDS
 
     consumer = KafkaConsumer(
         bootstrap_servers=servers,
@@ -131,6 +131,7 @@ def poll_kafka_python(servers: str, topic: str, rows: int) -> float:
         auto_offset_reset="none",
         isolation_level="read_committed",
         max_poll_records=MAX_POLL_RECORDS,
+        max_partition_fetch_bytes=FETCH_BYTES,
         metrics_enabled=False,
     )
     consumer.assign([TopicPartition(topic, 0)])

@@ -145,14 +145,17 @@ class _publishing:  # noqa: N801 - read as a verb
 
 
 def _target(url: str, candidates: int) -> bytes:
-    return json.dumps(
-        {
-            "method": "POST",
-            "url": f"{url}/score",
-            "body": base64.b64encode(request_body(candidates)).decode(),
-            "header": {"Content-Type": ["application/json"]},
-        }
-    ).encode()
+    return (
+        json.dumps(
+            {
+                "method": "POST",
+                "url": f"{url}/score",
+                "body": base64.b64encode(request_body(candidates)).decode(),
+                "header": {"Content-Type": ["application/json"]},
+            }
+        ).encode()
+        + b"\n"
+    )
 
 
 def _attack(target: bytes, rate: int, seconds: int) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from streams.kafka_properties import KafkaProperties
 logging.getLogger(kafka.__name__).addHandler(logging.NullHandler())
 
 MAX_POLL_RECORDS = 4000
+# Of a partition at once. With 1 MB, packed messages wait for the next answer a third of the time.
+FETCH_BYTES = 4 << 20
 _REQUEST_MS = int(1000 * REQUEST_SECONDS)
 _UNKNOWN_TOPIC = 3
 _values = attrgetter("value")
@@ -63,7 +65,7 @@ class PythonClient(KafkaClient):
             "fetch_max_wait_ms": 200,
             "fetch_min_bytes": 1,
             "fetch_max_bytes": properties.number("fetch.max.bytes", 16 << 20),
-            "max_partition_fetch_bytes": properties.number("max.partition.fetch.bytes", 1 << 20),
+            "max_partition_fetch_bytes": properties.number("max.partition.fetch.bytes", FETCH_BYTES),
             "metadata_max_age_ms": 60_000,
             "metrics_enabled": False,
             "client_rack": properties.get("client.rack") or "",
