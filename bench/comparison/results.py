@@ -32,6 +32,7 @@ def results(entries: Sequence[Entry], whole: Standings, late: Standings) -> Dict
     ``late`` are the standings by the second half of the events alone.
     """
     found: Dict = {key: {} for key in ("contenders", *RATIOS, "levels")}
+    rows = max(entry.rows for entry in entries)
     for entry in entries:
         name = entry.method.name
         standing = whole.contenders.get(name)
@@ -40,7 +41,7 @@ def results(entries: Sequence[Entry], whole: Standings, late: Standings) -> Dict
             found["contenders"][name] = {"title": entry.method.title, "skipped": reason}
             continue
         reference = whole.references[entry.rows]
-        found["contenders"][name] = _contender(entry, standing, reference)
+        found["contenders"][name] = _contender(entry, standing, reference) | _titled(entry, rows)
         found["levels"][name] = _levels(standing, reference)
         if name != REFERENCE:
             own = _ratio(at_own_loss(standing, reference))
@@ -52,11 +53,27 @@ def results(entries: Sequence[Entry], whole: Standings, late: Standings) -> Dict
     return found
 
 
+def _titled(entry: Entry, rows: int) -> Dict:
+    """The name, which says where a contender got only a part of the events."""
+    part = "" if entry.rows == rows else f" (first {entry.rows:,} events)"
+    return {"title": entry.method.title + part, "fixed": _fixed(entry)}
+
+
+def _fixed(entry: Entry) -> Dict:
+    """The parameters of a learner of ours that no setting changes."""
+    if entry.method.learner is None:
+        return {}
+    from ftrl_engine.learners.base import find_learner
+
+    tried = {name for outcome in entry.outcomes for name in outcome.configuration.settings}
+    known = find_learner(entry.method.learner).parameters
+    return {each.name: each.default for each in known if each.name not in tried}
+
+
 def _contender(entry: Entry, standing: Standing, reference: Standing) -> Dict:
     chosen, blocks = standing.outcome, standing.blocks
     draws = standing.loss_draws[standing.chosen]
     return {
-        "title": entry.method.title,
         "outside": entry.outside,
         "note": find_program(entry.method.name).NOTE if entry.outside else None,
         "rows": entry.rows,
@@ -135,12 +152,14 @@ def _grid(entry: Entry, standing: Standing) -> list[Dict]:
     return rows
 
 
-def _edge(standing: Standing) -> bool:
-    """Whether the lowest log loss was found at the least or the largest rate that was tried."""
+def _edge(standing: Standing) -> list[str]:
+    """Where the lowest log loss was found at the least or the largest that was tried: "rates", "powers"."""
     best = standing.outcomes[standing.best].configuration
     tried = [outcome.configuration for outcome in standing.outcomes]
     rates = [one.rate for one in tried if one.power == best.power]
-    return best.rate in (min(rates), max(rates))
+    powers = [one.power for one in tried if one.power is not None]
+    found = ["rates"] if best.rate in (min(rates), max(rates)) else []
+    return found + (["powers"] if best.power is not None and best.power in (min(powers), max(powers)) else [])
 
 
 def _curve(entry: Entry, own: Sequence[Any]) -> list[list[float | None]]:

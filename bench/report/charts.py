@@ -58,7 +58,7 @@ def _triple(ratio: Mapping[str, Any]) -> tuple[float, float | None, float | None
 
 
 def _words(ratio: Mapping[str, Any]) -> str:
-    return "" if ratio["ratio"] is not None else f"never reaches it, {ratio['gap']:.4f} short"
+    return "" if ratio["ratio"] is not None else f"not reached: {ratio['gap']:.4f} above"
 
 
 def contenders(found: Found) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

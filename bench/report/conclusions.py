@@ -10,15 +10,16 @@ from bench.comparison.results import AT_LATE_LOSS, AT_LOSS, LEVELS
 from bench.report.words import count, listed, loss, loss_between, percent, times
 
 Found = Mapping[str, Any]
-_GROWING = "ftrl_proximal_2011"
+_GROWING, _ADAPTIVE = "ftrl_proximal_2011", "vw_sgd_l1"
 _CALIBRATED = 0.02  # a sum of predictions further off is named
 _WORTH_NAMING = 0.0005  # a share of the log loss
 _FEWER = 0.8
+_LEAST_SECONDS = 1.0
 _CLAIMS = {
     "more": "More non-zero weights than FTRL-Proximal at its log loss",
     "fewer": "Fewer non-zero weights than FTRL-Proximal at its log loss",
-    "same": "Not to be told apart from FTRL-Proximal, because the interval of the ratio holds 1",
-    "never": "Never as low a log loss, with any number of weights",
+    "same": "Not to be told apart from FTRL-Proximal, because the interval holds 1 (of a gap: 0)",
+    "never": "With no settings that were tried as low a log loss",
 }
 
 
@@ -27,7 +28,11 @@ def headline(found: Found) -> str:
     facts = found["contenders"].get("sgd_l1")
     if facts is None or "skipped" in facts:
         return _first(found)
-    return _against(found, "sgd_l1", "SGD with L1")
+    text = _against(found, "sgd_l1", "SGD with the cumulative L1 penalty (one rate for all weights)")
+    other = found[AT_LOSS].get(_ADAPTIVE)
+    if other is not None and other["ratio"] is not None:
+        text += f" {found['contenders'][_ADAPTIVE]['title']}, with a rate for each weight: {times(other)}."
+    return text
 
 
 def _first(found: Found) -> str:
@@ -43,19 +48,33 @@ def _against(found: Found, name: str, title: str) -> str:
     own = ratio["at_its_own"]
     if ratio["ratio"] is not None:
         return (
-            f"For the log loss of FTRL-Proximal ({loss(ratio['level'])}), {title} needs {times(ratio)} its "
+            f"For the log loss of FTRL-Proximal, {_level(found, ratio)}, {title} needs {times(ratio)} its "
             "non-zero weights."
         )
     text = (
-        f"{title} never reaches the log loss of FTRL-Proximal: it stays {loss(ratio['gap'])} "
-        f"{loss_between(ratio['gap_interval'])} short of {loss(ratio['level'])}."
+        f"With no settings that were tried does {title} reach the log loss of FTRL-Proximal, "
+        f"{_level(found, ratio)}: at its best it is {loss(ratio['gap'])} "
+        f"{loss_between(ratio['gap_interval'])} above."
     )
+    if _unproven(ratio):
+        text += " That interval holds 0, so it may be chance."
     if own["ratio"] is not None:
         text += (
-            f" At the log loss that it does reach ({loss(own['level'])}), it needs {times(own)} the "
-            "non-zero weights of FTRL-Proximal."
+            f" At a log loss within {percent(found['about']['tolerance'])} of its own best "
+            f"({loss(own['level'])}), it needs {times(own)} the non-zero weights of FTRL-Proximal."
         )
     return text
+
+
+def _level(found: Found, ratio: Found) -> str:
+    """The log loss that is compared at, and where it comes from."""
+    return f"{loss(ratio['level'])} (its lowest and {percent(found['about']['tolerance'])} more)"
+
+
+def _unproven(ratio: Found) -> bool:
+    """Whether a gap may be chance."""
+    low = ratio["gap_interval"][0]
+    return low is None or low <= 0.0
 
 
 def conclusions(found: Found) -> list[str]:
@@ -73,7 +92,8 @@ def _grouped(found: Found) -> dict[str, list[str]]:
             at_own = (
                 f"; {times(own)} the weights at the log loss it reaches" if own["ratio"] is not None else ""
             )
-            groups["never"].append(f"{title} ({loss(ratio['gap'])} short{at_own})")
+            text = f"{title} ({loss(ratio['gap'])} {loss_between(ratio['gap_interval'])} above{at_own})"
+            groups["same" if _unproven(ratio) else "never"].append(text)
             continue
         low, high = ratio["interval"]
         key = "same"
@@ -92,7 +112,7 @@ def not_first(found: Found) -> list[str]:
     if fewer:
         texts.append(f"Fewer non-zero weights at the same log loss: {listed(fewer)}.")
     texts += _few_weights(found)
-    if _GROWING in found[AT_LOSS]:
+    if any(found["contenders"][_GROWING]["title"] in each for each in fewer if _GROWING in found[AT_LOSS]):
         texts.append(_about_the_growing_threshold(found))
     texts += _faster(found)
     return texts or ["Nowhere on these events: no contender is better in log loss, weights or speed."]
@@ -109,24 +129,31 @@ def _lower_loss(found: Found) -> list[str]:
             better.append(f"{facts['title']} (by {loss(-difference)})")
     if not better:
         return []
-    return [f"A lower log loss, whatever the number of weights: {listed(better)}."]
+    least_share = percent(_WORTH_NAMING)
+    return [
+        f"A lower log loss, whatever the number of weights: {listed(better)}. Less than {least_share} of the "
+        "log loss is not named."
+    ]
 
 
 def _few_weights(found: Found) -> list[str]:
-    """The loosest level of the table, where models are smallest."""
-    better, count_of_reference, level = [], 0.0, 0.0
-    for name, rows in found["levels"].items():
-        level, mine, reference = rows[-1]
-        if reference is not None and mine is not None and mine < _FEWER * reference:
-            count_of_reference = reference
-            better.append(f"{found['contenders'][name]['title']} ({count(mine)})")
-    if not better:
-        return []
-    return [
-        f"Very small models, at a log loss {percent(LEVELS[-1])} above the lowest ({loss(level)}), where "
-        f"FTRL-Proximal needs {count(count_of_reference)} weights: {listed(better)}. Its threshold stands "
-        "from the first event on, that of the others grows."
-    ]
+    """At each level of the table, who needs clearly fewer weights."""
+    texts = []
+    for place, share in enumerate(LEVELS):
+        better, level, reference = [], None, None
+        for name, rows in found["levels"].items():
+            at, mine, theirs = rows[place]
+            if found["contenders"][name]["rows"] < found["data"]["rows"]:
+                continue
+            if theirs is not None and mine is not None and mine < _FEWER * theirs:
+                level, reference = at, theirs
+                better.append(f"{found['contenders'][name]['title']} ({count(mine)})")
+        if better:
+            texts.append(
+                f"At a log loss {percent(share)} above the lowest ({loss(level)}), FTRL-Proximal needs "
+                f"{count(reference)} weights; fewer: {listed(better)}."
+            )
+    return texts
 
 
 def _about_the_growing_threshold(found: Found) -> str:
@@ -136,11 +163,15 @@ def _about_the_growing_threshold(found: Found) -> str:
         "seen; the log loss counts those early predictions, the number of weights is that of the end."
     )
     if late is not None and late["ratio"] is not None:
-        text += f" Counting the second half of the events alone, it needs {times(late)} the weights."
+        text += f" Counting the second half of the events alone, it needs {times(late)} the weights"
+        low, high = late["interval"]
+        holds = low is None or high is None or low <= 1.0 <= high
+        text += ", where the interval holds 1." if holds else "."
     return text
 
 
 def _faster(found: Found) -> list[str]:
+    rows = found["data"]["rows"]
     ours = {
         facts["title"]: facts["rows_per_second"] or 0.0
         for facts in found["contenders"].values()
@@ -148,8 +179,8 @@ def _faster(found: Found) -> list[str]:
     }
     reference = found["contenders"][REFERENCE]["rows_per_second"] or 0.0
     faster = [title for title, speed in ours.items() if speed > 1.2 * reference > 0.0]
-    if not faster:
-        return []
+    if not faster or rows < _LEAST_SECONDS * reference:
+        return []  # a pass is too short to tell
     return [f"Speed: {listed(faster)} learned at least 1.2 times as many events a second here."]
 
 
@@ -163,7 +194,8 @@ def remarks(found: Found) -> list[str]:
         if facts["rows"] < found["data"]["rows"]:
             texts.append(
                 f"{facts['title']} got the first {count(facts['rows'])} events only, because it is slow; "
-                "its ratio is to FTRL-Proximal on the same events, and the plots leave it out."
+                "its ratio is to FTRL-Proximal on the same events, and plots over all events and the table "
+                "of log losses leave it out."
             )
         if facts["calibration"] is not None and abs(facts["calibration"] - 1.0) > _CALIBRATED:
             over = "more" if facts["calibration"] > 1.0 else "fewer"
@@ -173,10 +205,18 @@ def remarks(found: Found) -> list[str]:
             )
         if facts["at_an_edge"]:
             texts.append(
-                f"{facts['title']} was best at an end of the rates that were tried, so another rate might "
-                "do better."
+                f"{facts['title']} was best at an end of the {listed(facts['at_an_edge'])} that were tried, "
+                "so settings beyond might do better."
             )
-    return texts
+    return [
+        *texts,
+        "Settings are chosen by the same log loss that is then shown, for all contenders alike.",
+        "Intervals tell how much the events at hand blur a difference. They do not tell what other "
+        "settings, another order or more events would change, and several comparisons are read off one "
+        "sample.",
+        "Rows of the first table stand at their own log loss each; weights are to be compared at equal log "
+        "loss, in the second.",
+    ]
 
 
 # Non-zeros at equal accuracy, in per cent above FTRL-Proximal, as published in 2013.

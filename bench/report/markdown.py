@@ -9,7 +9,7 @@ from bench.report.chart import Chart, Forest
 from bench.report.charts import charts, forest
 from bench.report.conclusions import beside_the_paper, conclusions, headline, not_first, remarks
 from bench.report.tables import Table, tables
-from bench.report.texts import GLOSSARY, HOW, TITLE, facts_of, subtitle
+from bench.report.texts import GLOSSARY, HOW, METHODS, TITLE, facts_of, subtitle
 
 Found = Mapping[str, Any]
 
@@ -28,6 +28,9 @@ def markdown(found: Found) -> str:
     paper = beside_the_paper(found)
     parts += ["## Beside the published figures", paper] if paper else []
     parts += ["## What was compared, and how", _list(HOW)]
+    known = found["contenders"].items()
+    named = [(facts["title"], METHODS.get(name) or facts.get("note")) for name, facts in known]
+    parts += [_list([f"{title}: {text}" for title, text in named if text])]
     parts += ["## Before relying on a figure", _list(remarks(found))] if remarks(found) else []
     parts += ["## Words", _list([f"{name}: {text}" for name, text in GLOSSARY])]
     parts += ["## To do it again", f"```\n{found['about']['command']}\n```"]

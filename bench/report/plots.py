@@ -14,8 +14,8 @@ from bench.report.charts import charts, forest
 NEEDS = "matplotlib"
 _DOTS_PER_INCH = 160
 _COLORS = (
-    "#c2300b", "#e58a00", "#1f6fb2", "#5aa0d8", "#2c8c5a", "#7fb069", "#8a5fb0", "#b8860b",
-    "#d1608f", "#6b7a8f", "#0f8b8d", "#7a5230", "#4059ad", "#97d8c4", "#b0413e", "#888888",
+    "#c2300b", "#b56a00", "#1f6fb2", "#3b86c4", "#1f7a4c", "#5b8a3f", "#8a5fb0", "#b8860b",
+    "#d1608f", "#6b7a8f", "#0f8b8d", "#7a5230", "#4059ad", "#2a9d84", "#7a2e8c", "#777777",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v")
 

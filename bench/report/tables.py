@@ -47,7 +47,8 @@ def overview(found: Found) -> Table:
     return Table(
         "What each contender reached",
         f"Each at its sparsest settings that lose no more than {share} of its own lowest log loss (column "
-        "5). Log loss and normalized entropy: lower is better; AUC: higher is better; calibration: "
+        "lowest), so rows are not at equal log loss; the next table compares there. Log loss and "
+        "normalized entropy: lower is better; AUC: higher is better; calibration: "
         "predicted positives / observed positives, 1 is right. Intervals are of 95 %.",
         ["contender", "settings", "log loss", "interval", "lowest", "AUC", "norm. entropy", "calibration",
          "non-zeros"],
@@ -70,9 +71,9 @@ def ratios(found: Found) -> Table:
     return Table(
         "Non-zero weights, times those of FTRL-Proximal",
         "Above 1, FTRL-Proximal needs fewer. First at the log loss of FTRL-Proximal, then at the log loss "
-        "that the contender itself reaches, at equal log loss over the second half of the events alone "
-        "(when all have learned the most), and at equal AUC; last, what was published in 2013 for search "
-        "advertising.",
+        "that the contender itself reaches (its lowest and as much more), at equal log loss over the second "
+        "half of the events alone (when all have learned the most), and at equal AUC (gaps there are of "
+        "AUC); last, what was published in 2013 for search advertising.",
         ["contender", "at FTRL's log loss", "at its own log loss", "second half alone", "at equal AUC",
          "paper"],
         rows, places=places,
@@ -84,7 +85,7 @@ def _cell(ratio: Mapping[str, Any] | None) -> str:
         return "–"
     if ratio["ratio"] is not None:
         return times(ratio)
-    return f"never: {loss(ratio['gap'])} short" if ratio.get("gap") is not None else "never"
+    return f"not reached: {loss(ratio['gap'])} above" if ratio.get("gap") is not None else "not reached"
 
 
 def levels(found: Found) -> Table:
@@ -123,8 +124,8 @@ def cost(found: Found) -> Table:
         "Events a second of processor time on one core. For the learners: predicting and learning hashed "
         "rows, and the table they keep. For programs outside: everything their process does for one pass, "
         "its own reading and the way it has to be asked included, and its largest memory. A snapshot "
-        "needs a slot and a weight for each non-zero. `ftrl bench` compares speed with care; these "
-        "figures only give an idea.",
+        "needs a slot and a weight for each non-zero. The medians of all settings, on a machine that "
+        "may do other work: an idea. The command ftrl bench compares speed with care.",
         ["contender", "events/s", "memory", "snapshot"],
         rows, places=places,
     )  # fmt: skip
@@ -144,4 +145,5 @@ def grid(facts: Mapping[str, Any]) -> Table:
             "shown" if tried["chosen"] else "",
         ])  # fmt: skip
     columns = ["settings", "log loss", "AUC", "calibration", "non-zero weights", ""]
-    return Table(facts["title"], facts["note"] or "", columns, rows)
+    fixed = f"Not searched: {settings(facts['fixed'])}." if facts["fixed"] else ""
+    return Table(facts["title"], " ".join(filter(None, (facts["note"], fixed))), columns, rows)

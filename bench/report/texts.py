@@ -12,6 +12,10 @@ Found = Mapping[str, Any]
 TITLE = "FTRL-Proximal and other ways to learn sparse models"
 
 HOW = (
+    "FTRL-Proximal (follow the regularized leader, McMahan et al. 2013) is a way to learn a model from a "
+    "stream of events, one at a time, that keeps most weights at exactly zero. It is compared with other "
+    "ways that promise the same: stochastic gradient descent (SGD) with an L1 penalty and its relatives, and "
+    "the programs that are installed.",
     "The task: predict for each event, such as an advertisement that was shown, how likely it is that the "
     "label is 1, such as a click. The model is a sum of one weight for each feature of the event, turned "
     "into a probability. Almost all features are rare, and a weight that is exactly zero need not be kept "
@@ -21,7 +25,7 @@ HOW = (
     "The same events, in the same order, with the same features in the same slots for all contenders.",
     "Each contender tried the same number of settings of its learning rate and of what makes it sparse, "
     "chosen by the same rule: rates first, then a grid around the best, then more of it where contenders "
-    "are compared. All of them are listed below.",
+    "are compared. All of them are listed, below and in grid.csv.",
     "A contender is not shown at one point but with its frontier: the lowest log loss it can reach with "
     "so many non-zero weights, a line through its best settings. The figure that counts is how many "
     "non-zero weights two contenders need for the same log loss.",
@@ -57,6 +61,12 @@ GLOSSARY = (
         "normalized entropy",
         "Log loss divided by that of always predicting the mean rate: below 1 something was learned.",
     ),
+    ("alpha, rate", "How far one event moves a weight."),
+    ("power", "The rate of SGD falls with the number of events to this power."),
+    ("AdaGrad", "A rate for each weight, which falls with the squares of its gradients."),
+    ("frontier", "The lowest log loss that a contender reaches with so many weights, as a line."),
+    ("slot", "Where the weight of a feature stands; a hash of the feature tells it."),
+    ("2.0 × [1.5, 2.6]", "Twice the weights of FTRL-Proximal; the 95 % interval is from 1.5 to 2.6 times."),
     ("AUC", "The probability that a positive event gets a higher score than a negative one."),
     ("calibration", "The sum of all predictions divided by the number of positives."),
     ("non-zero weights", "Weights that are not exactly zero at the end, the intercept not counted."),
@@ -94,5 +104,7 @@ def facts_of(found: Found) -> list[tuple[str, str]]:
             f"{about['blocks']} blocks, {count(about['replicates'])} mixtures, seed {about['seed']}",
         ),
         ("versions", f"Python {machine['python']}, {packages}"),
+        ("finished settings", "kept in work/ beside this page, so that the command goes on; may be deleted"),
+        ("load of the machine before", f"{machine['load_before']:.1f}"),
         ("machine", f"{machine['processor']}, {machine['usable_cores']} cores, {machine['system']}"),
     ]
