@@ -55,7 +55,7 @@ def results(entries: Sequence[Entry], whole: Standings, late: Standings) -> Dict
 
 def _titled(entry: Entry, rows: int) -> Dict:
     """The name, which says where a contender got only a part of the events."""
-    part = "" if entry.rows == rows else f" (first {entry.rows:,} events)"
+    part = "" if entry.rows == rows else f" ({entry.rows:,} events)"
     return {"title": entry.method.title + part, "fixed": _fixed(entry)}
 
 

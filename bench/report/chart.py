@@ -117,7 +117,7 @@ def _round_step(step: float) -> float:
 
 def _log_ticks(least: float, most: float) -> list[float]:
     decades = math.log10(most / least)
-    factors = (1, 2, 5) if decades < 2.5 else (1,)
+    factors = (1, 2, 5) if decades < 2.5 else (1, 3) if decades < 4 else (1,)
     low, high = math.floor(math.log10(least)), math.ceil(math.log10(most))
     ticks = [f * 10.0**k for k in range(low, high + 1) for f in factors]
     return [tick for tick in ticks if least * (1 - 1e-9) <= tick <= most * (1 + 1e-9)]
