@@ -33,11 +33,13 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
     def data_received(self, data: bytes) -> None:
+        before = self.scope
         super().data_received(data)
         if not in_head(self):
             self._head = 0
             return
-        self._head += len(data)
+        # What came with the end of an earlier request is mostly that: its bytes are not counted.
+        self._head = self._head + len(data) if self.cycle is None or self.scope is before else 0
         if self._head > self.max_header:
             refuse(self, 431, f"the request line and headers are larger than {self.max_header} bytes")
 

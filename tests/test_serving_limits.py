@@ -158,6 +158,11 @@ def test_headers_without_end_are_cut_off(server: Server) -> None:
             assert client.post("/score", content=large).status_code == 200
             assert client.post("/nowhere", content=large).status_code == 404
     assert talk_raw(server.port, REQUEST * 200, 2.0, hang_up=False).count(b"HTTP/1.1 200 ") == 200
+    begun = b"POST /score HTTP/1.1\r\n"
+    assert talk_raw(server.port, REQUEST * 400 + begun, 2.0, hang_up=False).count(b"HTTP/1.1 200 ") == 400
+    # After them, a head is limited as always.
+    answer = talk_raw(server.port, REQUEST + begun + b"x: " + b"y" * 2_000_000, hang_up=False)
+    assert answer.count(b"HTTP/1.1 431 ") == 1
 
 
 def test_so_many_connections_and_no_more(server: Server) -> None:
