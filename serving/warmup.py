@@ -28,6 +28,8 @@ def main() -> int:
     elif status := ftrl(["simulate", "--to", str(events), "--rows", str(ROWS), "--quiet"]):
         return status
     flags = ["--model", model, "--learner", learner, "--quiet"]
+    # Simulated rows of columns have no header line.
+    flags += [] if kind in _BY_HAND else ["--schema", "clicks"]
     if status := ftrl(["learn", str(events), *flags]):
         return status
     if status := ftrl(["score", str(events), "--model", model, "--output", f"{model}.txt", "--quiet"]):

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from streams.progress import ProgressLine
 
     formats = _chosen("--formats", args.formats, format_names())
-    every = learner_names()
+    every = sorted(learner_names(), key=lambda name: name != FIRST_LEARNER)
     learners = (
         every if args.learners == "all" else _chosen("--learners", args.learners or FIRST_LEARNER, every)
     )

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 
 
 def test_a_share_compiles_into_the_cache(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["warmup", "--formats", "libsvm,jsonl", "--json", "--quiet"]) == 0
+    assert cli.main(["warmup", "--formats", "libsvm,jsonl,tsv", "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["cache"] == str(jit.CACHE)
     assert found["seconds"] > 0
@@ -29,7 +29,7 @@ def test_a_share_compiles_into_the_cache(capsys: pytest.CaptureFixture[str]) -> 
     ("flags", "message"),
     [
         (["--formats", "xml"], "--formats: unknown 'xml'; known are csv, jsonl"),
-        (["--learners", "adam"], "--learners: unknown 'adam'; known are adagrad_fobos"),
+        (["--learners", "adam"], "--learners: unknown 'adam'; known are ftrl_proximal"),
         (["--formats", ","], "--formats: unknown ','"),
         (["--jobs", "0"], "--jobs must be between 1 and 64, got 0"),
     ],
