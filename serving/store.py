@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Served:
         return max(0.0, now - self.published_at)
 
 
-class ModelStore:
+class ModelStore(ABC):
     """What an application asks of the place its model comes from.
 
     current  what is served; None until there is something
@@ -88,17 +89,17 @@ class ModelStore:
         self.failures = 0
 
     @property
+    @abstractmethod
     def started(self) -> bool:
         """Whether :meth:`start` was called."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self) -> None:
         """Follow the model in a thread, which looks at once; a second call does nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """End the thread; :attr:`current` stays."""
-        raise NotImplementedError
 
 
 class SnapshotStore(ModelStore):
