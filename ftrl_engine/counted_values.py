@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64, xxh64_word
-from ftrl_engine.jit import at, inlined, kernel
+from ftrl_engine.intrinsics import at
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.numbers import DECIMAL, bucket_of_whole, log_bucket, read_number, scan_number, short_whole
 from ftrl_engine.plan import AUTO, LABEL, LOG_BUCKET, NUMBER, SKIP, TOKEN, TRANSFORM, Plan
 from ftrl_engine.sink import CELLS, MAX_ROW_FEATURES, Sink, put_cell

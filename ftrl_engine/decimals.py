@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.jit import COMPILED, kernel, put, stack_text, strtod
+from ftrl_engine.intrinsics import put, stack_text, strtod
+from ftrl_engine.jit import COMPILED, kernel
 
 # At most 767 digits decide how a decimal is rounded; one digit 1 stands for all that follow.
 _MOST_DIGITS = 800

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError
-from ftrl_engine.jit import at, inlined, kernel, load32, load64
+from ftrl_engine.intrinsics import at, load32, load64
+from ftrl_engine.jit import inlined, kernel
 
 MIN_BITS, MAX_BITS = 1, 31
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ftrl_engine.counted_values import way_of
 from ftrl_engine.hashing import xxh64
-from ftrl_engine.jit import at, inlined, kernel, load64, put_at
+from ftrl_engine.intrinsics import at, load64, put_at
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.plan import Plan, find_field
 from ftrl_engine.text import string_end
 

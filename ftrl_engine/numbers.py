@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.decimals import read_decimal
-from ftrl_engine.jit import at, inlined, kernel, load64
+from ftrl_engine.intrinsics import at, load64
+from ftrl_engine.jit import inlined, kernel
 
 # What `scan_number` finds. Digits, an unsigned exponent and no point (12e7) are EXPONENT: no
 # program writes a number so, but many hexadecimal identifiers look like it.

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.hashing import as_buffer, check_bits, hash_bytes, salt
-from ftrl_engine.jit import at, inlined
+from ftrl_engine.intrinsics import at
+from ftrl_engine.jit import inlined
 from ftrl_engine.schema import LABEL_NAMES, MAX_FIELDS, Field, Schema
 
 # Kinds as the kernels see them.

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.crosses import add_crosses
-from ftrl_engine.jit import at, inlined, kernel, put_at
+from ftrl_engine.intrinsics import at, put_at
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.plan import UNKNOWN, Plan
 from ftrl_engine.sink import (
     BAD_NUMBER,

@@ -5,12 +5,13 @@ A row is begun, gets cells (hash, value, field) and is finished; see :mod:`ftrl_
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.jit import inlined, put_at
+from ftrl_engine.intrinsics import put_at
+from ftrl_engine.jit import inlined
 from ftrl_engine.plan import MAX_PLANNED_FIELDS
 from ftrl_engine.schema import MAX_CROSS_FIELDS
 
@@ -18,7 +19,6 @@ MAX_ROW_FEATURES = 1 << 16
 # Larger values and importances are refused: their squares, summed, would leave float64.
 MAX_VALUE = 1e50
 
-# Numpy integers, because numba compiles a function again for every literal it is called with.
 # What becomes of a record: SLOW leaves it to the codec's careful path, the others refuse it.
 (
     OK,
@@ -34,7 +34,7 @@ MAX_VALUE = 1e50
     BAD_SYNTAX,
     TWO_LABELS,
     SLOW,
-) = cast(list[int], list(np.arange(13)))
+) = range(13)
 
 REASONS = {
     NO_LABEL: "no label",

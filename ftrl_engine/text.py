@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.jit import at, inlined, kernel, load64, string_mask, trailing_zeros
+from ftrl_engine.intrinsics import at, load64, string_mask, trailing_zeros
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.sink import BAD_UTF8, NUL_BYTE, OK
 
 _QUOTE = 34

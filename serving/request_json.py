@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64
-from ftrl_engine.jit import inlined, kernel, load32, load64, trailing_zeros
+from ftrl_engine.intrinsics import load32, load64, trailing_zeros
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.values import FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
 from serving.request_arrays import MISSING, RAW_DECIMAL, Values, recall
 

@@ -1,6 +1,7 @@
-"""One share of ``ftrl warmup``: python -m serving.warmup FOLDER FORMAT LEARNER.
+"""One share of ``ftrl warmup``: python -m serving.warmup FOLDER STEP...
 
-It learns a few simulated events of one format with one learner, scores them, and scores a request.
+The step FORMAT:LEARNER learns a few simulated events of a format with a learner and scores them; the step
+``serve`` scores a request.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ ROWS = 2000
 # The formats that cannot be simulated, by hand.
 _BY_HAND = {"libsvm": "".join(f"{n % 2} {1 + n % 7}:1 {9 + n % 5}:{n / 7:.3f}\n" for n in range(ROWS))}
 _REQUEST = b'{"context": {"user_id": "u1"}, "candidates": [{"item_id": "i1"}]}'
-_FAILED = 1
+_BITS = 10
 
 
 def main() -> int:
     """Returns the exit status."""
-    from ftrl_engine.cli import main as ftrl
-    from serving.store import SnapshotStore
+    folder, *steps = sys.argv[1:]
+    for step in steps:
+        status = _serve() if step == "serve" else _learn(Path(folder), *step.split(":"))
+        if status:
+            return status
+    return 0
 
-    folder, kind, learner = sys.argv[1:]
+
+def _learn(folder: Path, kind: str, learner: str) -> int:
+    from ftrl_engine.cli import main as ftrl
+
     name = f"{kind}-{learner}"
-    events, model = Path(folder) / f"{name}.{kind}", str(Path(folder) / name)
+    events, model = folder / f"{name}.{kind}", str(folder / name)
     if kind in _BY_HAND:
         events.write_text(_BY_HAND[kind])
     elif status := ftrl(["simulate", "--to", str(events), "--rows", str(ROWS), "--quiet"]):
@@ -32,13 +40,19 @@ def main() -> int:
     flags += [] if kind in _BY_HAND else ["--schema", "clicks"]
     if status := ftrl(["learn", str(events), *flags]):
         return status
-    if status := ftrl(["score", str(events), "--model", model, "--output", f"{model}.txt", "--quiet"]):
-        return status
-    store = SnapshotStore(Path(model))
-    store.refresh()
-    if store.current is None:
-        return _FAILED
-    store.current.scorer.score_carefully(_REQUEST)
+    return ftrl(["score", str(events), "--model", model, "--output", f"{model}.txt", "--quiet"])
+
+
+def _serve() -> int:
+    from ftrl_engine.learners.base import build
+    from ftrl_engine.schema import Schema
+    from ftrl_engine.snapshot import Snapshot
+    from serving.scorer import Scorer
+
+    learner = build("ftrl_proximal", n_slots=1 << _BITS)
+    scorer = Scorer(Snapshot.of(learner, _BITS, Schema.load("clicks"), {}))
+    scorer.score(_REQUEST)
+    scorer.score_carefully(_REQUEST)
     return 0
 
 

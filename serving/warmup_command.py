@@ -1,7 +1,8 @@
 """Compile ahead, for an image or a machine that shall start fast.
 
-A few simulated events of every format are learned, scored and served, several processes at a time; what
-is compiled is kept in FTRL_CACHE_DIR (or ~/.cache/ftrl_engine) for this version and this kind of processor.
+A few simulated events of every format are learned and scored, and a request is, in as many processes as
+there are cores; what is compiled is kept in FTRL_CACHE_DIR (or ~/.cache/ftrl_engine) for this version and
+this kind of processor.
 
 examples:
   ftrl warmup
@@ -20,6 +21,8 @@ from streams import flags
 FIRST_LEARNER = "ftrl_proximal"
 SHARE_SECONDS = 900
 MOST_JOBS = 64
+# What compiling takes, roughly and relative to each other; tsv and csv are one kernel.
+_COSTS = {"tsv": 4, "csv": 4, "jsonl": 3, "vw": 1, "libsvm": 1, "serve": 3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +59,9 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ftrl-warmup-") as folder, ProgressLine(args.quiet) as progress:
         progress.show("compiling", 0.0)
-        with ThreadPoolExecutor(jobs) as pool:
-            running = [pool.submit(_compile, folder, *share) for share in _shares(formats, learners)]
+        shares = _shares(formats, learners, jobs)
+        with ThreadPoolExecutor(len(shares)) as pool:
+            running = [pool.submit(_compile, folder, share) for share in shares]
             for done, share in enumerate(as_completed(running)):
                 share.result()
                 progress.show("compiling", (done + 1) / len(running))
@@ -79,19 +83,33 @@ def _chosen(flag: str, given: str | None, known: Sequence[str]) -> Sequence[str]
     return names
 
 
-def _shares(formats: Sequence[str], learners: Sequence[str]) -> list[tuple[str, str]]:
-    """(format, learner) so that each occurs once."""
+def _shares(formats: Sequence[str], learners: Sequence[str], jobs: int) -> list[list[str]]:
+    """Steps for each of at most ``jobs`` processes, the dearest first, so that they end together."""
     first, *others = learners
-    return [(kind, first) for kind in formats] + [(formats[0], learner) for learner in others]
+    columns = [kind for kind in formats if kind in ("tsv", "csv")]
+    steps = [[f"{kind}:{first}" for kind in columns]] if columns else []
+    steps += [[f"{kind}:{first}"] for kind in formats if kind not in columns]
+    steps += [["serve"], *([f"{formats[0]}:{learner}"] for learner in others)]
+    shares: list[list[str]] = [[] for _ in range(min(jobs, len(steps)))]
+    loads = [0] * len(shares)
+    for step in sorted(steps, key=_cost, reverse=True):
+        least = loads.index(min(loads))
+        shares[least] += step
+        loads[least] += _cost(step)
+    return shares
 
 
-def _compile(folder: str, kind: str, learner: str) -> None:
+def _cost(step: Sequence[str]) -> int:
+    return _COSTS.get(step[0].partition(":")[0], 1)
+
+
+def _compile(folder: str, steps: Sequence[str]) -> None:
     import subprocess
     import sys
 
     from ftrl_engine.errors import ModelError
 
-    words = [sys.executable, "-m", "serving.warmup", folder, kind, learner]
+    words = [sys.executable, "-m", "serving.warmup", folder, *steps]
     done = subprocess.run(words, capture_output=True, text=True, timeout=SHARE_SECONDS)
     if done.returncode:
-        raise ModelError(f"{kind} with {learner} failed: {done.stderr.strip()[-500:]}")
+        raise ModelError(f"{' '.join(steps)} failed: {done.stderr.strip()[-500:]}")

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError, SourceError
-from ftrl_engine.jit import kernel, load64, trailing_zeros
+from ftrl_engine.intrinsics import load64, trailing_zeros
+from ftrl_engine.jit import kernel
 from streams.source import MAX_RECORD_BYTES, PADDING, Block, Refusal
 
 Bytes = NDArray[np.uint8]

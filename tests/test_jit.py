@@ -20,7 +20,8 @@ import ftrl_engine
 from ftrl_engine import jit
 from ftrl_engine.decimals import read_decimal
 from ftrl_engine.hashing import hash_bytes
-from ftrl_engine.jit import COMPILED, kernel, load32, load64, trailing_zeros
+from ftrl_engine.intrinsics import load32, load64, trailing_zeros
+from ftrl_engine.jit import COMPILED, kernel
 
 PACKAGE = Path(ftrl_engine.__file__).parent
 

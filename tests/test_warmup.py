@@ -47,6 +47,20 @@ def test_without_a_cache_nothing_is_compiled(
     assert "set FTRL_CACHE_DIR" in capsys.readouterr().err
 
 
-def test_a_share_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Exception, match="jsonl with nothing failed"):
-        warmup_command._compile(str(tmp_path), "jsonl", "nothing")
+def test_every_step_is_in_one_share_and_no_share_is_empty() -> None:
+    for jobs in (1, 2, 3, 64):
+        shares = warmup_command._shares(["csv", "jsonl", "tsv"], ["ftrl_proximal", "rda"], jobs)
+        assert len(shares) <= jobs
+        assert all(shares)
+        assert sorted(step for share in shares for step in share) == [
+            "csv:ftrl_proximal",
+            "csv:rda",
+            "jsonl:ftrl_proximal",
+            "serve",
+            "tsv:ftrl_proximal",
+        ]
+
+
+def test_a_share_that_fails_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="jsonl:nothing failed"):
+        warmup_command._compile(str(tmp_path), ["jsonl:nothing"])

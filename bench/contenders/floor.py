@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bench.contenders.base import Job, Measures
 from bench.hashed_rows import FEATURES, HashedRows
-from ftrl_engine.jit import kernel, prefetch
+from ftrl_engine.intrinsics import prefetch
+from ftrl_engine.jit import kernel
 
 _REPEATS = 3
 # Cells asked for before they are used, as in the learners.

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
-from ftrl_engine.jit import inlined, kernel, prefetch
+from ftrl_engine.intrinsics import prefetch
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
 from ftrl_engine.learners.rows import AHEAD, total

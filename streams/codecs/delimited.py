@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ftrl_engine.counted_values import add_counted_text, way_of
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.hashing import salt
-from ftrl_engine.jit import at, byte_mask, inlined, kernel, put_at, trailing_zeros
+from ftrl_engine.intrinsics import at, byte_mask, put_at, trailing_zeros
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import UNKNOWN, Plan, planned_fields
 from ftrl_engine.rows import finish
@@ -38,7 +39,6 @@ from streams.source import PADDING, Block
 
 NO_QUOTE = 256  # no byte equals it
 _LONGEST_HEADER = 1 << 20
-_START = cast(int, np.int64(0))  # not a literal, for which numba would compile everything below again
 
 
 class DelimitedCodec(Codec):
@@ -239,7 +239,7 @@ def add_unescaped(
         text[count] = data[i]
         count += 1
         i += 2 if data[i] == quote else 1
-    add_column(plan, sink, field, salt, text, _START, count)
+    add_column(plan, sink, field, salt, text, 0, count)
 
 
 @kernel

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ftrl_engine.counted_values import add_counted_value
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
-from ftrl_engine.jit import at, inlined, kernel, load64
+from ftrl_engine.intrinsics import at, load64
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.json_keys import (
     KEY_FACTS,
     KEY_FIELD,
