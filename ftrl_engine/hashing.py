@@ -12,6 +12,7 @@ Source: Y. Collet, XXH64 specification.
 from __future__ import annotations
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError
@@ -102,7 +103,7 @@ def as_buffer(data: bytes, padding: int = 0) -> NDArray[np.uint8]:
 
 def hash_bytes(value: bytes, seed: int = 0) -> int:
     """XXH64 of ``value`` as a Python integer in [0, 2**64)."""
-    return int(xxh64(as_buffer(value), 0, len(value), np.uint64(seed)))
+    return xxhash.xxh64_intdigest(value, seed)
 
 
 def salt(field: str) -> int:
