@@ -7,10 +7,13 @@ over all connections, which costs requests nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from serving.http import Response, Scope
 
 _SWEEP_SECONDS = 0.5
 # A client that does not read its answer is let go after so long.
@@ -18,23 +21,33 @@ STALLED_SECONDS = 60.0
 _PHRASES = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
 _HEAD_END, _CONTINUE = b"\r\n\r\n", b"HTTP/1.1 100"
 _Base: Any = AutoHTTPProtocol
+AtOnce = Callable[[Scope, bytes], Response | None]
 
 
 class LimitedProtocol(_Base):  # type: ignore[misc]
-    """uvicorn's protocol within limits; :func:`limited` sets them."""
+    """uvicorn's protocol within limits; :func:`limited` sets them.
+
+    A request that came as a whole is answered where it is received, if ``at_once`` gives a response;
+    the others become tasks, as uvicorn does it.
+    """
 
     max_header: ClassVar[int]
     max_connections: ClassVar[int]
+    at_once: ClassVar[Any]
+    outbox: ClassVar[Outbox]
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(Joined(transport))
+        super().connection_made(Joined(transport, self.outbox))
         self._head = 0
+        self._deferred: Any = None
         if len(self.connections) > self.max_connections:
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
     def data_received(self, data: bytes) -> None:
         before = self.scope
         super().data_received(data)
+        if self._deferred is not None:
+            self._start_deferred()  # the rest of its body is still to come
         if not in_head(self):
             self._head = 0
             return
@@ -43,9 +56,65 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         if self._head > self.max_header:
             refuse(self, 431, f"the request line and headers are larger than {self.max_header} bytes")
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        # Called when the head is read; what has waited behind another request is whole already.
+        if self.at_once is not None and cycle.more_body and not cycle.waiting_for_100_continue:
+            self._deferred = app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start_deferred(self) -> None:
+        app, self._deferred = self._deferred, None
+        super()._start_asgi_task(self.cycle, app)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._deferred is not None:
+            if self._answer(self.cycle):
+                self._deferred = None
+            else:
+                self._start_deferred()
+
+    def _answer(self, cycle: Any) -> bool:
+        """Answer the request at hand, whose body is whole, if that needs no waiting."""
+        at_once = self.at_once
+        if at_once is None or self.flow.write_paused or self.transport.is_closing():
+            return False
+        response = at_once(cycle.scope, bytes(cycle.body))
+        if response is None:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write_soon(response.bytes(self.server_state.default_headers, cycle.keep_alive))
+        if not cycle.keep_alive:
+            self.transport.close()
+        super().on_response_complete()
+        return True
+
     def on_response_complete(self) -> None:
         self.transport.flush()  # a head without a body
         super().on_response_complete()
+
+
+class Outbox:
+    """Transports that hold something to send, until all that has arrived is answered.
+
+    A client on another core is woken by the first write; if the others follow in a row, it is awake
+    and they cost half.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Joined] = []
+
+    def add(self, transport: Joined) -> None:
+        """Have the event loop flush it when it has called all who had something to read."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(transport)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            transport.flush()
 
 
 class Joined:
@@ -55,10 +124,10 @@ class Joined:
     than scoring a request.
     """
 
-    __slots__ = ("_held", "_transport", "_write", "is_closing")
+    __slots__ = ("_held", "_outbox", "_transport", "_write", "is_closing")
 
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
+    def __init__(self, transport: Any, outbox: Outbox) -> None:
+        self._transport, self._outbox = transport, outbox
         self._write = transport.write
         self.is_closing = transport.is_closing
         self._held = b""
@@ -70,6 +139,12 @@ class Joined:
             self._held = data
             return
         self._write(data)
+
+    def write_soon(self, data: bytes) -> None:
+        """Send with what others have to send now; nothing that is written later overtakes it."""
+        if not self._held:
+            self._outbox.add(self)
+        self._held += data
 
     def flush(self) -> None:
         """Send what is held."""
@@ -91,9 +166,10 @@ def in_head(protocol: Any) -> bool:
     return cycle is None or cycle.scope is not protocol.scope
 
 
-def limited(max_header: int, max_connections: int) -> type[asyncio.Protocol]:
-    """The protocol class with these limits."""
-    names = {"max_header": max_header, "max_connections": max_connections}
+def limited(max_header: int, max_connections: int, at_once: AtOnce | None = None) -> type[asyncio.Protocol]:
+    """The protocol class with these limits, which asks ``at_once`` for a response first."""
+    names: dict[str, Any] = {"max_header": max_header, "max_connections": max_connections}
+    names |= {"at_once": None if at_once is None else staticmethod(at_once), "outbox": Outbox()}
     return type("LimitedProtocol", (LimitedProtocol,), names)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
@@ -67,6 +67,14 @@ class Response:
             headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
         return {"type": "http.response.start", "status": self.status, "headers": headers}
 
+    def bytes(self, more: Iterable[tuple[bytes, bytes]], keep_alive: bool) -> bytes:
+        """The whole response as HTTP/1.1 has it, with the server's own headers; its status is 200."""
+        assert self.status == 200, "errors are answered by the application"
+        lines = [b"%b: %b" % header for header in (*more, *self.start()["headers"])]
+        if not keep_alive:
+            lines.append(b"connection: close")
+        return b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (b"\r\n".join(lines), self.body)
+
 
 class _GoingOn(Awaitable[Message]):
     """The rest of a wait whose first step gave ``waiting``."""
@@ -109,11 +117,15 @@ class BodyReader:
         self._expired: set[asyncio.Task[Any]] = set()
         self._sweeping = False
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body; HttpError 408, 413, 415 or 503, ClientGone where the connection ends first."""
+    def check(self, scope: Scope) -> None:
+        """HttpError 413, 415 or 503 where a request's body is not read at all."""
         if len(self._open) >= self._max_open:
             raise HttpError(503, f"{self._max_open} requests are being read; try again", {"retry-after": "1"})
         self._check_headers(scope)
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body; HttpError 408, 413, 415 or 503, ClientGone where the connection ends first."""
+        self.check(scope)
         # Mostly the whole body is there already, and nothing has to be watched.
         steps = receive().__await__()
         try:

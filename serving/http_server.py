@@ -38,9 +38,11 @@ class HttpServer(uvicorn.Server):
         ready: Callable[[], None],
         slow: Callable[[], None] = lambda: None,
     ) -> None:
+        # The access log sees what the application answers.
+        at_once = None if settings.access_log else app.answer_at_once
         config = uvicorn.Config(
             AccessLog(app) if settings.access_log else app, loop="auto",
-            http=limited(settings.max_header, settings.max_connections), ws="none",
+            http=limited(settings.max_header, settings.max_connections, at_once), ws="none",
             lifespan="on", log_config=None, log_level="error", access_log=False, server_header=False,
             proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,

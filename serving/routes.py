@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from serving.http import HttpError, Receive, Response, Scope
 
 Handler = Callable[[Scope, Receive], Awaitable[Response]]
+Answer = Callable[[bytes], Response]
 
 OTHER = "other"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -22,12 +23,15 @@ class Route(NamedTuple):
     path       as it is, or with parts such as ``{name}`` that stand for anything but a slash; what
                they stand for is in ``scope["path_params"]``
     operation  what OpenAPI calls an operation object; see :mod:`serving.openapi`
+    at_once    the same as the handler for a body that is there, where nothing has to be waited for;
+               what it raises is answered by the handler
     """
 
     method: str
     path: str
     handler: Handler
     operation: Mapping[str, Any] = _NOTHING
+    at_once: Answer | None = None
 
 
 class Endpoint(NamedTuple):

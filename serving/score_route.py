@@ -16,8 +16,7 @@ def routes(service: Service) -> list[Route]:
     read, store, timer, clock = service.read, service.store, service.timer, service.clock
 
     # Every call in here is one of tens of microseconds, so it makes few.
-    async def score(scope: Scope, receive: Receive) -> Response:
-        body = await read(scope, receive)
+    def answer(body: bytes) -> Response:
         started = timer()
         served = store.current or service.served()
         try:
@@ -29,6 +28,9 @@ def routes(service: Service) -> list[Route]:
         response = Response(b'{"scores":%b,"model":{%b,"age_seconds":%.3f}}' % (scores, served.told, age))
         service.metrics.count_scores(scored, timer() - started)
         return response
+
+    async def score(scope: Scope, receive: Receive) -> Response:
+        return answer(await read(scope, receive))
 
     about = operation(
         "Score an event, or candidates that share a context",
@@ -43,4 +45,4 @@ def routes(service: Service) -> list[Route]:
         body=EVENTS,
         errors=BODY_ERRORS,
     )
-    return [Route("POST", "/score", score, about)]
+    return [Route("POST", "/score", score, about, answer)]

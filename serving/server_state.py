@@ -32,10 +32,12 @@ class ServerState(msgspec.Struct):
     """The whole server, as one process after the other learns of it.
 
     draining  the end was asked for: ready for no more, but what comes is still answered
+    waiting   how many workers answer already and have no model yet
     """
 
     draining: bool = False
     workers: int = 1
+    waiting: int = 0
     worker_restarts: int = 0
     learner: LearnerState | None = None
     feedback: FeedbackState | None = None

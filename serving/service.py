@@ -38,7 +38,7 @@ class Service:
     link         where feedback goes; None: it is not taken
     metrics      is set by the application, which knows all routes; history samples it
     names        of the model's features
-    read         reads the body of a request, within the limits
+    read         reads the body of a request, within the limits; check looks at its headers only
     """
 
     metrics: Metrics
@@ -59,7 +59,7 @@ class Service:
         self.names = NameReader(store.model)
         self.history = History(self._sample, clock)
         self.max_body = bodies.max_body
-        self.read = bodies.read
+        self.read, self.check = bodies.read, bodies.check
 
     @property
     def name(self) -> str:
@@ -79,6 +79,8 @@ class Service:
         """The same for probes: HttpError 503 also when the server is about to end."""
         if self.state.draining:
             raise HttpError(503, "the server is about to end; ask another one", RETRY)
+        if self.state.waiting:
+            raise HttpError(503, f"{self.state.waiting} workers are taking their first model", RETRY)
         return self.served()
 
     def facts(self, served: Served) -> ModelFacts:

@@ -19,7 +19,7 @@ from serving.worker_messages import Model, Ready, Start, Taken, decode, encode
 class WorkerProcess:
     """A worker that was just started; ``descriptors`` go to it with ``start``.
 
-    ready    it answers requests
+    ready    it answers requests; modelled: it has taken a model, or refused it
     started  when it was started, by time.monotonic()
     """
 
@@ -32,7 +32,7 @@ class WorkerProcess:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
-        self.ready = False
+        self.ready = self.modelled = False
         self.started = time.monotonic()
         self._channel = Channel(ours)
         self._served: Served | None = None
@@ -97,4 +97,4 @@ class WorkerProcess:
             if isinstance(message, Ready):
                 self.ready = True
             elif isinstance(message, Taken):
-                self._busy = False
+                self._busy, self.modelled = False, True

@@ -109,8 +109,10 @@ class Workers:
         """Tell every worker what it does not know yet; called by this thread and by the store's."""
         with self._lock:
             store, served = self.store, self.store.current
+            running = [worker for worker in self._workers if worker is not None]
+            self._state.waiting = sum(worker.ready and not worker.modelled for worker in running)
             state = encode(State(self._state, store.looked, store.error, store.loads, store.failures))
-            for worker in filter(None, self._workers):
+            for worker in running:
                 if served is not None:
                     worker.serve(served)
                 worker.tell(state)

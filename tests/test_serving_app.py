@@ -452,3 +452,51 @@ def test_lifespan(tmp_path: Path) -> None:
     asyncio.run(run())
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert not [thread for thread in threading.enumerate() if thread.name == "ftrl-reload"]
+
+
+def test_a_worker_is_not_ready_before_all_of_them_have_a_model(tmp_path: Path) -> None:
+    """Who is told by one worker that it may begin is answered by another one next."""
+    publish(tmp_path, 1)
+    app = create_app(tmp_path)
+    app.state.waiting = 1
+    answer = ask(app, "GET", "/readyz")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "1 workers are taking their first model" in answer.json()["error"]
+
+
+def scope_of(path: str = "/score", method: str = "POST", **headers: str) -> dict[str, Any]:
+    listed = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "method": method, "path": path, "headers": listed}
+
+
+def test_what_is_answered_at_once_is_what_the_application_answers(tmp_path: Path) -> None:
+    publish(tmp_path, 123, published_at=time.time() + 60)
+    app = create_app(tmp_path, max_body=1000)
+    body = json.dumps(EVENT).encode()
+    assert app.answer_at_once(scope_of(), body) is None, "nothing is served yet"
+    ordinary = ask(app, "POST", "/score", content=body)
+    response = app.answer_at_once(scope_of(), body)
+    assert response is not None
+    assert (response.status, response.body) == (200, ordinary.content)
+    assert 'ftrl_requests_total{route="/score",status="200"} 2.0' in app._metrics.text()[0].decode()
+    for scope, content in (
+        (scope_of("/explain"), body),
+        (scope_of(method="PUT"), body),
+        (scope_of(**{"content-encoding": "gzip"}), body),
+        (scope_of(**{"content-length": str(1 << 30)}), body),
+        (scope_of(), b"[]"),
+        (scope_of(), b'{"context": {"price": "dear"}}'),
+        (scope_of(), b" " * 1001),
+    ):
+        assert app.answer_at_once(scope, content) is None
+    assert 'ftrl_requests_total{route="/score",status="200"} 2.0' in app._metrics.text()[0].decode()
+
+
+def test_what_is_answered_at_once_needs_the_token(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    app = create_app(tmp_path, token="secret")
+    body = json.dumps(EVENT).encode()
+    ask(app, "GET", "/healthz")
+    assert app.answer_at_once(scope_of(), body) is None
+    assert app.answer_at_once(scope_of(authorization="Bearer other"), body) is None
+    assert app.answer_at_once(scope_of(authorization="Bearer secret"), body) is not None
