@@ -17,8 +17,12 @@ names are sorted and no time, host or user is recorded.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,11 +58,28 @@ _DTYPES = {
 }
 
 
+# Bytes of chosen rows that are gathered at a time.
+_GATHERED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Rows of a table, float64[rows, width] in C order, written without a copy of them all.
+
+    The table must not change while it is written.
+    """
+
+    table: NDArray[np.float64]
+    rows: NDArray[np.uint32]
+
+
 class _Header(msgspec.Struct):
     metadata: dict[str, str] = msgspec.field(name="__metadata__")
 
 
-def write(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:
+def write(
+    path: Path, kind: str, arrays: Mapping[str, NDArray[Any] | Chosen], metadata: Mapping[str, str]
+) -> int:
     """Write a container in one atomic step and return its size in bytes.
 
     After a crash or an error ``path`` is either what it was before or the whole new file. Files named
@@ -69,19 +90,19 @@ def write(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]], metadata: M
     Raises DataError for another dtype, ConfigError for metadata that cannot be kept, and OSError, which
     names the file, when the disk refuses.
     """
-    tensors = {name: _storable(path, name, array) for name, array in arrays.items()}
+    tensors = [_Tensor.of(path, name, array) for name, array in arrays.items()]
     # Large items first keeps every array aligned to its own item size.
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))
-    unsigned = _format_header(path, kind, ordered, metadata)
-    pieces = [_bytes(tensor) for _, tensor in ordered]
-    header = unsigned.replace(_signature(_UNSIGNED), _signature(_checksum(unsigned, pieces)))
+    tensors.sort(key=lambda tensor: (-tensor.dtype.itemsize, tensor.name))
+    unsigned = _format_header(path, kind, tensors, metadata)
+    checksum = _checksum(unsigned, _pieces(tensors))
+    header = unsigned.replace(_signature(_UNSIGNED), _signature(checksum))
     try:
-        _replace(path, [header, *pieces])
+        _replace(path, chain([header], _pieces(tensors)))
     except OSError as error:
         # A full disk is reported by the kernel without saying which file it was.
         error.filename = error.filename or str(path)
         raise
-    return len(header) + sum(piece.nbytes for piece in pieces)
+    return len(header) + sum(tensor.nbytes for tensor in tensors)
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -119,6 +140,41 @@ def read_metadata(path: Path, kind: str) -> dict[str, str]:
     return _own(path, kind, metadata)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """What is written under one name, and its bytes, as often as they are asked for."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterable[memoryview]]
+
+    @classmethod
+    def of(cls, path: Path, name: str, array: NDArray[Any] | Chosen) -> _Tensor:
+        if isinstance(array, Chosen):
+            table = _storable(path, name, array.table)
+            return cls(
+                name, table.dtype, (len(array.rows), *table.shape[1:]), partial(_gather, table, array.rows)
+            )
+        stored = _storable(path, name, array)
+        return cls(name, stored.dtype, stored.shape, lambda: [_bytes(stored)])
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _pieces(tensors: Iterable[_Tensor]) -> Iterator[memoryview]:
+    for tensor in tensors:
+        yield from tensor.pieces()
+
+
+def _gather(table: NDArray[Any], rows: NDArray[np.uint32]) -> Iterator[memoryview]:
+    step = max(1, _GATHERED_BYTES // max(1, table[:1].nbytes))
+    for start in range(0, len(rows), step):
+        yield _bytes(table[rows[start : start + step]])
+
+
 def _storable(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
     """``array`` itself where it is C-contiguous and little-endian, else such a copy."""
     if name == "__metadata__":
@@ -137,9 +193,7 @@ def _bytes(array: NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _format_header(
-    path: Path, kind: str, ordered: Iterable[tuple[str, NDArray[Any]]], metadata: Mapping[str, str]
-) -> bytes:
+def _format_header(path: Path, kind: str, tensors: Iterable[_Tensor], metadata: Mapping[str, str]) -> bytes:
     """The length and the JSON header, with zeros for the checksum."""
     for key in metadata:
         if key in _OURS:
@@ -148,9 +202,9 @@ def _format_header(
     # The library writes metadata in random order, so equal input would give different bytes.
     header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, **ours}.items()))}
     end = 0
-    for name, tensor in ordered:
+    for tensor in tensors:
         start, end = end, end + tensor.nbytes
-        header[name] = {
+        header[tensor.name] = {
             "dtype": _DTYPES[tensor.dtype.str],
             "shape": tensor.shape,
             "data_offsets": (start, end),

@@ -29,6 +29,9 @@ UNKNOWN = -1
 MAX_PLANNED_FIELDS = 4 * MAX_FIELDS
 
 
+# So many fields fit the bits of a word, with one to spare for features of fields without a number.
+BIT_FIELDS = 63
+
 # Columns of Plan.fields.
 KIND, TRANSFORM, SEPARATOR, EDGE_LO, EDGE_HI, CROSSED, NAME_LO, NAME_HI = range(8)
 
@@ -44,7 +47,9 @@ class Plan(NamedTuple):
                     and whether a cross needs the field's features
     edges, names    the bins and the names of all fields, one after the other
     table           int32[T]: field numbers in an open-addressing hash table by salt, else UNKNOWN
-    missing_fields, missing_hashes  the fields whose absence is a feature, and its hash
+    missing_fields, missing_hashes  the fields whose absence is a feature, rising, and its hash
+    missing_bits    where there are at most BIT_FIELDS fields, bit f tells that field f is one of them,
+    missing_by_field  and uint64[F] has its hash
     cross_salts     uint64[C]; cross_ptr int64[C+1] into cross_fields, the parts of each cross
     """
 
@@ -61,6 +66,8 @@ class Plan(NamedTuple):
     cross_fields: NDArray[np.int64]
     missing_fields: NDArray[np.int64]
     missing_hashes: NDArray[np.uint64]
+    missing_bits: np.uint64
+    missing_by_field: NDArray[np.uint64]
 
 
 def planned_fields(schema: Schema) -> list[tuple[Field, int]]:
@@ -146,6 +153,8 @@ def make_plan(schema: Schema, bits: int) -> Plan:
         cross_ptr=_pointers([len(cross) for cross in schema.crosses]),
         missing_fields=np.array([number[name] for name in missing], dtype=np.int64),
         missing_hashes=np.array([missing_hash(name) for name in missing], dtype=np.uint64),
+        missing_bits=np.uint64(sum(1 << number[name] for name in missing if len(fields) <= BIT_FIELDS)),
+        missing_by_field=np.array([missing_hash(field.name) for field in fields], dtype=np.uint64),
         cross_fields=np.array([number[p] for cross in schema.crosses for p in cross], dtype=np.int64),
     )
 

@@ -52,8 +52,8 @@ REASONS = {
 
 # Cells of Sink.state; the stamp counts rows.
 CELLS, STATUS, FEATURES, ROWS, REFUSED, STAMP = range(6)
-# Bits of the larger table that notices a slot seen before in the row.
-SEEN_BITS = 17
+# Bits of the larger table that notices a slot seen before in the row, and of the table of marks.
+SEEN_BITS, MARK_BITS = 17, 14
 
 
 class Sink(NamedTuple):
@@ -64,6 +64,7 @@ class Sink(NamedTuple):
     record each row came from; refused int64[R, 2] records and reasons;
     hashes, amounts, owners: the cells of the row at hand; event float64[2] its label and importance;
     seen uint32[2**17]: a hash table of the row's slots, 1 + where they stand in ``slots``;
+    marks uint16[2**14]: by the lowest bits of a slot, of the stamp of the last row that had such a one;
     state int64[8]: where the work stands; present int64[fields] the stamp of the last row with a value;
     members, bounds, path, path_hashes, path_values: the cells that the cross at hand joins.
     """
@@ -81,6 +82,7 @@ class Sink(NamedTuple):
     owners: NDArray[np.int64]
     event: NDArray[np.float64]
     seen: NDArray[np.uint32]
+    marks: NDArray[np.uint16]
     state: NDArray[np.int64]
     present: NDArray[np.int64]
     members: NDArray[np.int64]
@@ -107,6 +109,7 @@ def make_sink(rows: int, features: int) -> Sink:
         owners=np.empty(MAX_ROW_FEATURES, dtype=np.int64),
         event=np.empty(2, dtype=np.float64),
         seen=np.zeros(1 << SEEN_BITS, dtype=np.uint32),
+        marks=np.zeros(1 << MARK_BITS, dtype=np.uint16),
         state=np.zeros(8, dtype=np.int64),
         present=np.zeros(MAX_PLANNED_FIELDS, dtype=np.int64),
         members=np.empty(MAX_ROW_FEATURES, dtype=np.int64),

@@ -42,12 +42,13 @@ class Totals:
 def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> int:
     """Write the checkpoint; returns its size in bytes."""
     touched = touched_slots(learner)
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[Any] | container.Chosen] = {
         "slots": touched,
-        "state": learner.state[touched],
+        "state": container.Chosen(learner.state, touched),
         "scalars": learner.scalars,
     }
-    arrays |= {_METRICS + name: array for name, array in metrics.arrays().items()}
+    for name, array in metrics.arrays().items():
+        arrays[_METRICS + name] = array
     metadata = {
         "learner": learner.name,
         "n_slots": str(learner.n_slots),

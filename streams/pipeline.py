@@ -1,15 +1,18 @@
-"""Reading and encoding in a thread of their own, beside the learner.
+"""Reading and encoding in threads of their own, beside the learner.
 
-The thread polls the source and runs the codec, whose kernels release the interpreter's
-lock, so two cores work at once. Results do not depend on it: steps come out in the order
-of the source, through a queue of bounded length.
+One thread polls the source, some encode its blocks with codecs whose kernels release the
+interpreter's lock, and the caller learns, so all cores work at once. Results do not depend
+on it: steps come out in the order of the source, through a queue of bounded length.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -20,7 +23,10 @@ from ftrl_engine.batch import Batch
 from streams.codecs.base import Codec
 from streams.source import Block, Refusal, Source
 
-QUEUE_STEPS = 4
+# Encoding takes a few times as long as learning; with more threads than that they would only wait.
+MAX_THREADS = 4
+# Blocks that wait for the learner, beside those being encoded.
+SPARE_BLOCKS = 1
 _POLL_SECONDS = 0.05
 
 
@@ -83,27 +89,38 @@ def steps_of(codec: Codec, block: Block) -> Iterator[Step]:
 
 
 class Pipeline:
-    """Iterate over steps; None means that nothing came for a moment."""
+    """Iterate over steps; None means that nothing came for a moment.
 
-    def __init__(self, source: Source, codec: Codec) -> None:
+    threads  how many encode; None: one for each processor, at most MAX_THREADS
+    """
+
+    def __init__(self, source: Source, codec: Codec, threads: int | None = None) -> None:
+        count = min(_processors(), MAX_THREADS) if threads is None else threads
         self._source = source
         self._codec = codec
-        self._queue: queue.Queue[Step | BaseException | None] = queue.Queue(QUEUE_STEPS)
+        # A codec at a time is used by one thread; there are never more than threads.
+        self._codecs: queue.SimpleQueue[Codec] = queue.SimpleQueue()
+        self._codecs.put(codec)
+        self._encoders = ThreadPoolExecutor(count, "ftrl-encoder")
+        self._queue: queue.Queue[Future[list[Step]] | BaseException | None] = queue.Queue(
+            count + SPARE_BLOCKS
+        )
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ftrl-reader", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="ftrl-reader", daemon=True)
 
     def __enter__(self) -> Pipeline:
-        self._thread.start()
+        self._reader.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        while self._thread.is_alive():
+        while self._reader.is_alive():
             # The reader may be waiting for room.
             self._drain()
-            self._thread.join(0.01)
+            self._reader.join(0.01)
+        self._encoders.shutdown(cancel_futures=True)
 
     def _drain(self) -> None:
         try:
@@ -124,9 +141,11 @@ class Pipeline:
                 return
             if isinstance(item, BaseException):
                 raise item
-            yield item
+            while not futures.wait([item], wait).done:
+                yield None
+            yield from item.result()
 
-    def _put(self, item: Step | BaseException | None) -> None:
+    def _put(self, item: Future[list[Step]] | BaseException | None) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)
@@ -134,13 +153,29 @@ class Pipeline:
             except queue.Full:
                 continue
 
-    def _run(self) -> None:
+    def _read(self) -> None:
         try:
             while not self._stop.is_set() and not self._source.finished:
                 block = self._source.poll(_POLL_SECONDS)
                 if block is not None:
-                    for step in steps_of(self._codec, block):
-                        self._put(step)
+                    self._put(self._encoders.submit(self._encode, block))
             self._put(None)
         except BaseException as error:
             self._put(error)
+
+    def _encode(self, block: Block) -> list[Step]:
+        try:
+            codec = self._codecs.get_nowait()
+        except queue.Empty:
+            codec = self._codec.twin()
+        try:
+            return list(steps_of(codec, block))
+        finally:
+            self._codecs.put(codec)
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -59,6 +59,10 @@ class Codec(ABC):
         self._sink: Sink | None = None
         self.namer = FeatureNamer(schema, bits)
 
+    def twin(self) -> Codec:
+        """Another codec that encodes as this one does, for another thread."""
+        return type(self)(self.schema, self.bits, self.need_label)
+
     def encode(self, block: Block) -> Iterator[Encoded]:
         """All records of ``block``, in order, in parts of at most MAX_BATCH_ROWS."""
         first = self.prepare(block)
