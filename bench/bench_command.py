@@ -8,6 +8,7 @@ examples:
   ftrl bench --quick
   ftrl bench --kernel --file-to-model --rows 4000000
   ftrl bench --latency --memory --json
+  ftrl bench --growth --plot growth.html
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.result import Result
     from bench.speed import Bench
 
@@ -32,6 +35,7 @@ GROUPS = {
     "latency": "one event at a time from Python",
     "startup": "ftrl --help, ftrl learn on ten rows",
     "memory": "peak memory of learning from two file sizes",
+    "growth": "growth with features a row, slots, rows of a file",
     "kafka": "learning from Kafka (starts a broker)",
     "serving": "scoring over HTTP",
 }
@@ -50,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rows", type=int, metavar="N", help=f"rows of the inputs (default {ROWS:,})")
     add("--runs", type=int, default=RUNS, metavar="N", help=f"runs of each, at least {RUNS} ({RUNS})")
     add("--seed", type=int, default=0, metavar="N", help="the same seed simulates the same rows (0)")
+    add("--plot", metavar="FILE.html", help="draw what --growth finds, as a page that needs nothing else")
     add("--json", action="store_true", help="print one JSON object on stdout, nothing else")
     add("--quiet", action="store_true", help="no progress on stderr")
 
@@ -62,16 +67,10 @@ def run(args: argparse.Namespace) -> int:
     from bench.inputs import Inputs
     from bench.speed import Bench
     from ftrl_engine import jit
-    from ftrl_engine.errors import ConfigError
     from streams.progress import ProgressLine
 
+    _check(args)
     rows = args.rows if args.rows is not None else QUICK_ROWS if args.quick else ROWS
-    if not 1 <= rows <= MAX_ROWS:
-        raise ConfigError(f"--rows must be between 1 and {MAX_ROWS:,}, got {rows}")
-    if not RUNS <= args.runs <= MAX_RUNS:
-        raise ConfigError(f"--runs must be between {RUNS} and {MAX_RUNS}, got {args.runs}")
-    if not 0 <= args.seed < 1 << 63:
-        raise ConfigError(f"--seed must be between 0 and 2**63 - 1, got {args.seed}")
     groups = [name for name in GROUPS if getattr(args, name)] or list(DEFAULT_GROUPS)
     facts = machine.facts()
     # A signal ends the run like Ctrl-C, so that gigabytes of inputs do not stay behind.
@@ -81,15 +80,46 @@ def run(args: argparse.Namespace) -> int:
             progress.say(
                 "the first runs compile (once for this version on this machine); that is not counted"
             )
-        bench = Bench(
-            Inputs(Path(directory), args.seed, progress.say), rows, args.runs, args.quick, progress.show
-        )
+        inputs = Inputs(Path(directory), args.seed, progress.say)
+        bench = Bench(inputs, rows, args.runs, args.quick, progress.show, most_rows=args.rows)
         results = measure(groups, bench)
     if args.json:
         print(json.dumps({"machine": facts, "results": [result.to_dict() for result in results]}))
     else:
         _print(facts, results)
+    if args.plot is not None:
+        _plot(facts, results, Path(args.plot), args.quiet)
     return _complain(results)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """ConfigError for what would be found out only after minutes of measuring."""
+    from pathlib import Path
+
+    from bench.groups.growth import LEAST_ROWS
+    from ftrl_engine.errors import ConfigError
+
+    if args.rows is not None and not 1 <= args.rows <= MAX_ROWS:
+        raise ConfigError(f"--rows must be between 1 and {MAX_ROWS:,}, got {args.rows}")
+    if args.growth and args.rows is not None and args.rows < LEAST_ROWS:
+        raise ConfigError(
+            f"--rows must be at least {LEAST_ROWS:,} with --growth, got {args.rows}; a curve over rows needs "
+            "more than one size: leave --rows out or take more"
+        )
+    if not RUNS <= args.runs <= MAX_RUNS:
+        raise ConfigError(f"--runs must be between {RUNS} and {MAX_RUNS}, got {args.runs}")
+    if not 0 <= args.seed < 1 << 63:
+        raise ConfigError(f"--seed must be between 0 and 2**63 - 1, got {args.seed}")
+    if args.plot is None:
+        return
+    if not args.growth:
+        raise ConfigError(
+            f"--plot draws what --growth finds, got --plot {args.plot} without it; add --growth"
+        )
+    if not args.plot.endswith(".html"):
+        raise ConfigError(f"--plot must end in .html, got {args.plot}; it writes a page of HTML")
+    if not Path(args.plot).parent.is_dir():
+        raise ConfigError(f"--plot must lie in a directory that exists, got {args.plot}; make the directory")
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -115,6 +145,14 @@ def _print(facts: dict[str, object], results: list[Result]) -> None:
     if not console.is_terminal:
         console.width = 120
     print_results(facts, results, console)
+
+
+def _plot(facts: dict[str, object], results: list[Result], path: Path, quiet: bool) -> None:
+    from bench.report.growth_page import write
+
+    write(facts, results, path)
+    if not quiet:
+        print(f"plot: {path}", file=sys.stderr)
 
 
 def _complain(results: list[Result]) -> int:

@@ -1,13 +1,16 @@
-"""Hashed rows of 39 features, the input of everything that starts behind the parser.
+"""Hashed rows, the input of everything that starts behind the parser.
 
 The rows are those of the simulated Criteo log, where a missing value counts as a value of its
-own, so every row has exactly 39 features. A row in which two features meet in one slot is
-left out: no contender then has to sum them, and all of them learn the same model.
+own, so every row has exactly 39 features; or rows of any number of features that fall anywhere in
+the table. A row in which two features meet in one slot is left out: no contender then has to sum
+them, and all of them learn the same model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
 FEATURES = 39
 _BLOCK_ROWS = 16_384
 _MISSING = np.uint64(1 << 40)  # no count or category is as large
+_CLICKS = 0.25  # the share of positive rows where slots mean nothing
+
+# The slots, uint32[rows, features], and labels of some rows.
+_Block = tuple[NDArray[np.uint32], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
 class HashedRows:
-    """slots uint32[rows, 39], different within a row; labels float64[rows] of 0 and 1."""
+    """slots uint32[rows, features], different within a row; labels float64[rows] of 0 and 1."""
 
     slots: NDArray[np.uint32]
     labels: NDArray[np.float64]
@@ -34,21 +41,31 @@ class HashedRows:
     @classmethod
     def simulate(cls, seed: int, rows: int, bits: int) -> HashedRows:
         """``rows`` rows, drawn like those of ``ftrl simulate --format criteo``."""
-        from streams.simulate_criteo import CriteoStream
+        return cls._of(_log_blocks(seed, bits), rows, bits, FEATURES)
 
-        stream = CriteoStream(seed)
-        slots = np.empty((rows, FEATURES), np.uint32)
+    @classmethod
+    def spread(cls, seed: int, rows: int, bits: int, features: int) -> HashedRows:
+        """``rows`` rows of ``features`` slots drawn evenly from the whole table, and labels by chance.
+
+        However many features a row has, each of them finds its cell as far away: no slot is frequent.
+        """
+        return cls._of(_spread_blocks(seed, bits, features), rows, bits, features)
+
+    @classmethod
+    def _of(cls, blocks: Iterator[_Block], rows: int, bits: int, features: int) -> HashedRows:
+        """The first ``rows`` rows of the blocks in which every slot is different."""
+        slots = np.empty((rows, features), np.uint32)
         labels = np.empty(rows)
-        filled = index = 0
+        filled = 0
         while filled < rows:
-            block = stream.block(index, _BLOCK_ROWS)
-            found = slots_of(block, bits)
+            found, label = next(blocks)
             ordered = np.sort(found, axis=1)
             kept = np.flatnonzero((ordered[:, 1:] != ordered[:, :-1]).all(axis=1))[: rows - filled]
+            if not len(kept):
+                raise ValueError(f"bits must leave {features} features of a row apart, got {bits}; take more")
             slots[filled : filled + len(kept)] = found[kept]
-            labels[filled : filled + len(kept)] = block.label[kept]
+            labels[filled : filled + len(kept)] = label[kept]
             filled += len(kept)
-            index += 1
         return cls(slots, labels, bits)
 
     def save(self, path: Path) -> None:
@@ -65,6 +82,11 @@ class HashedRows:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def features(self) -> int:
+        """Features of each row."""
+        return int(self.slots.shape[1])
+
     def head(self, rows: int) -> HashedRows:
         """The first rows, sharing memory."""
         return HashedRows(self.slots[:rows], self.labels[:rows], self.bits)
@@ -73,13 +95,31 @@ class HashedRows:
         """The rows as a Batch."""
         from ftrl_engine.batch import Batch
 
-        indptr = np.arange(len(self) + 1, dtype=np.int64) * FEATURES
+        indptr = np.arange(len(self) + 1, dtype=np.int64) * self.features
         return Batch(indptr, self.slots.ravel(), labels=self.labels, n_slots=1 << self.bits)
 
     def log_loss(self, margins: NDArray[np.float64]) -> float:
         """The mean log loss of margins, float64[rows]."""
         losses = np.logaddexp(0.0, margins) - self.labels * margins
         return float(losses.mean())
+
+
+def _log_blocks(seed: int, bits: int) -> Iterator[_Block]:
+    """The simulated Criteo log, without end."""
+    from streams.simulate_criteo import CriteoStream
+
+    stream = CriteoStream(seed)
+    for index in count():
+        block = stream.block(index, _BLOCK_ROWS)
+        yield slots_of(block, bits), block.label.astype(np.float64)
+
+
+def _spread_blocks(seed: int, bits: int, features: int) -> Iterator[_Block]:
+    """Slots and labels by chance, without end."""
+    random = np.random.default_rng([seed, features])
+    while True:
+        slots = random.integers(0, 1 << bits, (_BLOCK_ROWS, features), dtype=np.uint32)
+        yield slots, (random.random(_BLOCK_ROWS) < _CLICKS).astype(np.float64)
 
 
 def slots_of(rows: CriteoRows, bits: int) -> NDArray[np.uint32]:

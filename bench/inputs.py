@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -45,10 +47,21 @@ class Inputs:
 
     def hashed(self, rows: int, bits: int) -> Path:
         """A directory of hashed rows of 39 features."""
-        path = self.directory / f"hashed-{rows}-{bits}"
+        make = partial(HashedRows.simulate, self.seed, rows, bits)
+        return self._rows(f"hashed-{rows}-{bits}", f"{rows:,} hashed rows, 2^{bits} slots", make)
+
+    def spread(self, rows: int, bits: int, features: int) -> Path:
+        """A directory of hashed rows of so many features, which fall anywhere in the table."""
+        make = partial(HashedRows.spread, self.seed, rows, bits, features)
+        what = f"{rows:,} hashed rows of {features} features, 2^{bits} slots"
+        return self._rows(f"spread-{rows}-{bits}-{features}", what, make)
+
+    def _rows(self, name: str, what: str, make: Callable[[], HashedRows]) -> Path:
+        path = self.directory / name
         if not path.exists():
-            self.say(f"simulating {rows:,} hashed rows, 2^{bits} slots")
-            HashedRows.simulate(self.seed, rows, bits).save(path)
+            self.say(f"simulating {what}")
+            with _whole(path) as part:
+                make().save(part)
         return path
 
     def _file(self, name: str, rows: int, text: Callable[[int, int], bytes]) -> Path:
@@ -57,7 +70,7 @@ class Inputs:
         if path.exists():
             return path
         longer = [other for other in self.directory.glob(f"*-{name}") if _rows_of(other) > rows]
-        with open(path, "wb") as file:
+        with _whole(path) as part, open(part, "wb") as file:
             if longer:
                 header = name.endswith(".csv")
                 with open(longer[0], "rb") as other:
@@ -66,6 +79,20 @@ class Inputs:
                 self.say(f"simulating {rows:,} rows of {name}")
                 file.writelines(_blocks(text, rows))
         return path
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes ``path`` once it is complete; what an error has cut short is removed."""
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
 
 
 def _rows_of(path: Path) -> int:

@@ -39,7 +39,10 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure, as in the JSON of the contract: the median of some runs, or why there is none."""
+    """One figure, as in the JSON of the contract: the median of some runs, or why there is none.
+
+    curve, size  the growth curve it belongs to and where it lies there, for a plot; not in the JSON
+    """
 
     group: str
     name: str
@@ -51,6 +54,8 @@ class Result:
     runs: int = 0
     skipped: str | None = None
     wrong: bool = False
+    curve: str = ""
+    size: float = 0.0
 
     @classmethod
     def of(cls, group: str, name: str, contender: str, unit: str, values: Sequence[float]) -> Result:

@@ -40,8 +40,9 @@ class _NotMeasured(Exception):
 class Bench:
     """What the groups measure with.
 
-    rows   rows of the larger inputs; runs: rounds; quick: leave out what takes long
-    say    called with a line about what is going on
+    rows       rows of the larger inputs; runs: rounds; quick: leave out what takes long
+    say        called with a line about what is going on
+    most_rows  the largest input of groups that choose sizes of their own; None: as they like
     """
 
     inputs: Inputs
@@ -49,6 +50,7 @@ class Bench:
     runs: int
     quick: bool = False
     say: Callable[[str], None] = lambda text: None
+    most_rows: int | None = None
 
     @property
     def parse_rows(self) -> int:
@@ -82,14 +84,29 @@ class Bench:
         lanes = [Lane(name) for name in commands]
         for lane in lanes:
             lane.skipped = missing(lane.contender)
-        rounds = runs or self.runs
-        for number in range(rounds):
-            shift = number % len(lanes) if lanes else 0
-            for lane in lanes[shift:] + lanes[:shift]:
-                if lane.skipped is None:
-                    self.say(f"{what}: {lane.contender}, run {number + 1} of {rounds}")
-                    self._run(lane, commands[lane.contender]())
+        turns = [(f"{what}: {lane.contender}", lane, commands[lane.contender]) for lane in lanes]
+        self._take_turns(turns, runs or self.runs)
         return lanes
+
+    def race_jobs(self, function: str, jobs: Mapping[str, Job]) -> dict[str, Lane]:
+        """Run ``function(job)`` of ours for several jobs in turn: a lane for each, by its name."""
+        lanes = {name: Lane(OURS) for name in jobs}
+        turns: list[tuple[str, Lane, Command]] = [
+            (f"{function}: {name}", lanes[name], partial(worker_command, OURS, function, job))
+            for name, job in jobs.items()
+        ]
+        self._take_turns(turns, self.runs)
+        for name, job in jobs.items():
+            require_all_rows([lanes[name]], job)
+        return lanes
+
+    def _take_turns(self, turns: list[tuple[str, Lane, Command]], rounds: int) -> None:
+        for number in range(rounds):
+            shift = number % len(turns) if turns else 0
+            for title, lane, command in turns[shift:] + turns[:shift]:
+                if lane.skipped is None:
+                    self.say(f"{title}, run {number + 1} of {rounds}")
+                    self._run(lane, command())
 
     def _run(self, lane: Lane, command: list[str]) -> None:
         try:

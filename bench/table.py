@@ -13,7 +13,7 @@ from rich.text import Text
 from bench.result import Result
 
 # Units of which less is better; of the others, more is.
-LESS_IS_BETTER = ("ns/cell", "us", "ms", "s", "MB")
+LESS_IS_BETTER = ("ns/cell", "ns/feature", "us", "us/row", "ms", "s", "MB")
 
 
 def print_results(machine: dict[str, Any], results: Sequence[Result], console: Console) -> None:

@@ -11,11 +11,8 @@ import json
 import math
 import subprocess
 import sys
-import time
-import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +20,7 @@ import pytest
 from bench import bench_command, speed, worker
 from bench.contenders import base, c_reference, plain_loop
 from bench.groups import kernel as kernel_group
-from bench.hashed_rows import FEATURES, HashedRows
+from bench.hashed_rows import HashedRows
 from bench.inputs import Inputs
 from bench.machine import facts
 from bench.result import Lane, Outcome, Result, require_all_rows, require_equal, results_of_module
@@ -32,51 +29,19 @@ from bench.table import factor_of, print_results
 from ftrl_engine import cli, jit
 from ftrl_engine.errors import FtrlError
 from ftrl_engine.learners.base import build
+from tests.bench_here import check, run_here
 
 pytestmark = pytest.mark.skipif(not jit.COMPILED, reason="the speed of plain Python is of no interest")
 
 ROWS = 2000
-# Those that come with a broker or a server are tested with their modules.
-GROUPS = [name for name in bench_command.GROUPS if name not in ("kafka", "serving")]
-
-
-def run_here(command: list[str]) -> Outcome:
-    """What run_process does, in this process: the same code, without half a minute of imports."""
-    if command[1:3] not in (["-m", "bench.worker"], ["-m", "ftrl_engine"]):
-        return run_process(command)
-    started = time.perf_counter()
-    with redirect_stdout(io.StringIO()) as stdout, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # rivals may warn of what they like
-        if command[2] == "bench.worker":
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", command[2:])
-                status = worker.main()
-        else:
-            try:
-                status = cli.main(command[3:])
-            except SystemExit as end:
-                status = int(end.code or 0)
-    return speed.outcome_of(status, stdout.getvalue(), "", time.perf_counter() - started)
+# The others have tests of their own.
+GROUPS = [name for name in bench_command.GROUPS if name not in ("growth", "kafka", "serving")]
 
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(speed, "run_process", run_here)
     return Bench(Inputs(tmp_path), ROWS, runs=1, quick=True)
-
-
-def check(result: dict[str, Any], group: str) -> None:
-    """The JSON of the contract."""
-    head = {"group", "name", "contender", "unit"}
-    assert result["group"] == group
-    assert all(isinstance(result[key], str) for key in head)
-    if "skipped" in result:
-        assert set(result) == head | {"skipped"}
-        assert result["skipped"]
-    else:
-        assert set(result) == head | {"median", "min", "max", "runs"}
-        assert 0 < result["min"] <= result["median"] <= result["max"] < math.inf
-        assert result["runs"] >= 1
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -291,17 +256,6 @@ def hashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Inputs(tmp_path_factory.mktemp("hashed"), seed=7).hashed(3000, 12)
 
 
-def test_hashed_rows_have_no_slot_twice_and_come_back(hashed: Path) -> None:
-    rows = HashedRows.load(hashed, 12)
-    assert rows.slots.shape == (3000, FEATURES)
-    assert int(rows.slots.max()) < 1 << 12
-    assert all(len(set(row)) == FEATURES for row in rows.slots.tolist())
-    again = HashedRows.simulate(7, 3000, 12)
-    np.testing.assert_array_equal(rows.slots, again.slots)
-    np.testing.assert_array_equal(rows.labels, again.labels)
-    assert 0.05 < float(rows.labels.mean()) < 0.5
-
-
 def test_the_baseline_and_the_reference_learn_what_the_learner_learns(hashed: Path) -> None:
     rows = HashedRows.load(hashed, 12)
     learner = build(
@@ -312,26 +266,6 @@ def test_the_baseline_and_the_reference_learn_what_the_learner_learns(hashed: Pa
     if c_reference.compiler() is not None:
         library = c_reference.open_library(hashed.parent)
         np.testing.assert_allclose(c_reference.learn(library, rows)[0], margins, rtol=1e-9, atol=1e-12)
-
-
-def test_files_hold_the_same_rows(tmp_path: Path) -> None:
-    inputs = Inputs(tmp_path, seed=3)
-    tsv, vw, libsvm = (inputs.criteo(form, 50).read_text().splitlines() for form in ("tsv", "vw", "libsvm"))
-    labels = [line[0] == "1" for line in tsv]
-    assert len(tsv) == len(vw) == len(libsvm) == 50
-    assert [line.startswith("1 ") for line in vw] == labels == [line[0] == "1" for line in libsvm]
-    events = [json.loads(line) for line in inputs.criteo("jsonl", 50).read_text().splitlines()]
-    for line, event in zip(tsv, events, strict=True):
-        assert [str(event.get(name, "")) for name in base.CRITEO_FIELDS] == line.split("\t")
-
-
-def test_a_shorter_file_is_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
-    longer, fresh = Inputs(tmp_path / "a"), Inputs(tmp_path / "b")
-    for inputs in (longer, fresh):
-        inputs.directory.mkdir()
-    longer.clicks("csv", 300)
-    assert longer.clicks("csv", 20).read_bytes() == fresh.clicks("csv", 20).read_bytes()
-    assert len(fresh.clicks("csv", 20).read_text().splitlines()) == 21
 
 
 def test_the_machine_is_described() -> None:

@@ -15,6 +15,7 @@ class Series:
 
     place   its place among all contenders, which is its colour and marker everywhere
     points  (x, y) in rising order of x; band: (x, low, high) of some of them
+    join    how points are joined: solid, dashed or none
     """
 
     name: str
@@ -23,6 +24,7 @@ class Series:
     points: Sequence[Point]
     band: Sequence[tuple[float, float, float]] = ()
     markers: bool = False
+    join: str = "solid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.report import svg
 from bench.report.charts import charts, forest
+from bench.report.document import sheet
 from bench.report.markdown import markdown
-from bench.report.page import page, sheet
+from bench.report.page import page
 from bench.report.plots import write_plots
 from ftrl_engine.errors import DataError
 

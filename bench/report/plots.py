@@ -18,6 +18,7 @@ _COLORS = (
     "#d1608f", "#6b7a8f", "#0f8b8d", "#7a5230", "#4059ad", "#2a9d84", "#7a2e8c", "#777777",
 )  # fmt: skip
 _MARKERS = ("o", "s", "^", "D", "v")
+_JOINS = {"solid": "-", "dashed": "--", "none": ""}
 
 
 def write_plots(found: Mapping[str, Any], directory: Path) -> bool:
@@ -47,7 +48,10 @@ def _chart(figures: Any, chart: Chart) -> Any:
         marker = _MARKERS[series.place % len(_MARKERS)] if series.markers or chart.diagonal else None
         xs, ys = zip(*series.points, strict=True)
         width = 2.6 if series.place == 0 else 1.4
-        axes.plot(xs, ys, color=color, marker=marker, markersize=4, linewidth=width, label=series.title)
+        style = _JOINS[series.join]
+        axes.plot(
+            xs, ys, style, color=color, marker=marker, markersize=4, linewidth=width, label=series.title
+        )
         if series.band:
             at, low, high = zip(*series.band, strict=True)
             axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)

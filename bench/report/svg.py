@@ -122,7 +122,11 @@ def _shade(box: _Box, series: Series) -> str:
 def _line(box: _Box, series: Series, chart: Chart) -> str:
     kind = f"c{series.place % _PLACES}"
     first = " first" if series.place == 0 else ""
-    parts = [f'<path class="line {kind}{first}" d="{_path(box, series.points)}"/>']
+    parts = (
+        []
+        if series.join == "none"
+        else [f'<path class="line {kind}{first} {series.join}" d="{_path(box, series.points)}"/>']
+    )
     if series.markers or chart.diagonal:
         for x, y in series.points:
             tip = f"{series.title}: {chart.x.label} {_number(x)}, {chart.y.label} {_number(y)}"
@@ -149,15 +153,13 @@ def marker(place: int, x: float, y: float) -> str:
     return shapes[place % len(shapes)]
 
 
-def swatch(place: int) -> str:
+def swatch(place: int, join: str = "solid", marked: bool = True) -> str:
     """The line and marker of a contender, for a legend."""
     kind = f"c{place % _PLACES}"
     first = " first" if place == 0 else ""
-    return (
-        '<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">'
-        f'<path class="line {kind}{first}" d="M1 6H25"/>'
-        f'<path class="mark {kind}" d="{marker(place, 13, 6)}"/></svg>'
-    )
+    line = "" if join == "none" else f'<path class="line {kind}{first} {join}" d="M1 6H25"/>'
+    mark = f'<path class="mark {kind}" d="{marker(place, 13, 6)}"/>' if marked else ""
+    return f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{line}{mark}</svg>'
 
 
 _ROW, _NAMES = 31.0, 200.0
