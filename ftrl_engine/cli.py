@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import signal
@@ -29,6 +30,7 @@ COMMANDS = {
     "demo": ("serving.demo_command", "show the whole loop: clicks, log, learner, server, scores"),
 }
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,11 +71,22 @@ def program() -> None:
 
     Whatever a command has open is closed by the command.
     """
+    _start_fast()
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
+
+
+def _start_fast() -> None:
+    """Leave out what a start spends on nothing: a fifth of a second of two cores.
+
+    Nothing here calls BLAS, whose threads spin until there is work; and while hundreds of modules are
+    loaded, looking for garbage after every 700 objects finds none.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def _top_parser() -> argparse.ArgumentParser:

@@ -154,11 +154,20 @@ if COMPILED:
         return types.void(types.intp, types.int64), codegen
 
     @intrinsic
-    def trailing_zeros(typingctx: Any, word: Any) -> Any:
-        """The number of zero bits below the lowest set bit of a non-zero uint64."""
+    def count_ones(typingctx: Any, word: Any) -> Any:
+        """How many bits of a uint64 are set."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.cttz(args[0], ir.IntType(1)(1))
+            return builder.ctpop(args[0])
+
+        return types.int64(types.uint64), codegen
+
+    @intrinsic
+    def trailing_zeros(typingctx: Any, word: Any) -> Any:
+        """The number of zero bits below the lowest set bit of a uint64; 64 where none is set."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.cttz(args[0], ir.IntType(1)(0))
 
         return types.int64(types.uint64), codegen
 
@@ -197,6 +206,9 @@ else:
     def put(address: int, byte: int) -> None:
         raise NotImplementedError("plain Python has no addresses")
 
+    def count_ones(word: Any) -> int:
+        return int(word).bit_count()
+
     def trailing_zeros(word: Any) -> int:
         value = int(word)
-        return (value & -value).bit_length() - 1
+        return (value & -value).bit_length() - 1 if value else 64

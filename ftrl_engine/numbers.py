@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.decimals import read_decimal
-from ftrl_engine.intrinsics import at, load64
+from ftrl_engine.intrinsics import at, load64, trailing_zeros
 from ftrl_engine.jit import inlined, kernel
 
 # What `scan_number` finds. Digits, an unsigned exponent and no point (12e7) are EXPONENT: no
@@ -118,6 +118,14 @@ def parse_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
 def read_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
     """As :func:`parse_number`, not merged into its callers."""
     return parse_number(data, lo, hi)
+
+
+@inlined
+def digit_count(data: NDArray[np.uint8], i: int) -> int:
+    """How many of the eight bytes from ``i`` on are digits, up to the first that is none."""
+    word = load64(data, i)
+    # The lowest sign is exact; higher ones may be carries, which do not matter.
+    return int(trailing_zeros(((word + _TO_SIGN) | (word - _ZEROS)) & _SIGNS) >> 3)
 
 
 @inlined

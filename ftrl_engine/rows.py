@@ -28,6 +28,7 @@ from ftrl_engine.sink import (
     NO_LABEL,
     OK,
     ROWS,
+    SEEN,
     SEEN_BITS,
     STAMP,
     STATUS,
@@ -153,6 +154,7 @@ def _write_any(plan: Plan, sink: Sink) -> int:
     state = sink.state
     start = state[FEATURES]
     bits = _SEEN_BITS_SHORT if state[CELLS] <= _SHORT_ROW else SEEN_BITS
+    state[SEEN] = 1
     done = _place_ones(plan, sink, start, bits)
     if done == state[CELLS]:
         state[FEATURES] = start + done

@@ -50,8 +50,8 @@ REASONS = {
     TWO_LABELS: "more than one label; name the label's field in a schema",
 }
 
-# Cells of Sink.state; the stamp counts rows.
-CELLS, STATUS, FEATURES, ROWS, REFUSED, STAMP = range(6)
+# Cells of Sink.state; the stamp counts rows and is never set back; whether ``seen`` was written.
+CELLS, STATUS, FEATURES, ROWS, REFUSED, SEEN, STAMP = range(7)
 # Bits of the larger table that notices a slot seen before in the row, and of the table of marks.
 SEEN_BITS, MARK_BITS = 17, 14
 
@@ -122,9 +122,9 @@ def make_sink(rows: int, features: int) -> Sink:
 
 def reset(sink: Sink) -> None:
     """Empty a sink whose rows are not needed any more."""
-    sink.state[:] = 0
-    sink.present[:] = 0
-    sink.seen[:] = 0
+    if sink.state[SEEN]:
+        sink.seen[:] = 0
+    sink.state[:STAMP] = 0
 
 
 def with_room(sink: Sink) -> Sink:

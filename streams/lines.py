@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import ConfigError, SourceError
-from ftrl_engine.intrinsics import load64, trailing_zeros
+from ftrl_engine.intrinsics import byte_mask, trailing_zeros
 from ftrl_engine.jit import kernel
 from streams.source import MAX_RECORD_BYTES, PADDING, Block, Refusal
 
@@ -26,19 +25,10 @@ REFUSED_BYTES = 64 << 10
 
 _NEWLINE = 10
 _RETURN = 13
-_NEWLINES = np.uint64(0x0A0A0A0A0A0A0A0A)
-_LOW7 = np.uint64(0x7F7F7F7F7F7F7F7F)
 _ONE = np.uint64(1)
 _NONE = np.uint64(0)
 _CHUNK = 64
 _TYPICAL_RECORD = 64
-
-
-@kernel
-def newline_bits(word: Any) -> Any:
-    """0x80 in every byte of a uint64 that is a newline, 0 in the others (exact: no carries)."""
-    x = word ^ _NEWLINES
-    return ~(((x & _LOW7) + _LOW7) | x | _LOW7)
 
 
 @kernel
@@ -53,23 +43,17 @@ def scan(
     start = begin
     room = len(starts)
     for chunk in range(begin, n, _CHUNK):
-        found = newline_bits(load64(data, chunk))
-        for at in range(chunk + 8, chunk + _CHUNK, 8):
-            found |= newline_bits(load64(data, at))
-        if found == _NONE:
-            continue
-        for at in range(chunk, chunk + _CHUNK, 8):
-            bits = newline_bits(load64(data, at))
-            while bits != _NONE:
-                stop = at + (trailing_zeros(bits) >> 3)
-                if stop >= n or rows == room:
-                    return rows, start
-                end = stop - (stop > start and data[stop - 1] == _RETURN)
-                starts[rows], ends[rows], after[rows] = start, end, stop + 1
-                # A blank line is overwritten by the next; adding a truth value costs no branch.
-                rows += end > start
-                start = stop + 1
-                bits &= bits - _ONE
+        found = byte_mask(data, chunk, _NEWLINE)
+        while found != _NONE:
+            stop = chunk + trailing_zeros(found)
+            if stop >= n or rows == room:
+                return rows, start
+            end = stop - (stop > start and data[stop - 1] == _RETURN)
+            starts[rows], ends[rows], after[rows] = start, end, stop + 1
+            # A blank line is overwritten by the next; adding a truth value costs no branch.
+            rows += end > start
+            start = stop + 1
+            found &= found - _ONE
     return rows, start
 
 

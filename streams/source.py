@@ -86,7 +86,7 @@ class SourceOptions:
     format: str | None = None
     default_format: str | None = None
     follow: bool = False
-    block_bytes: int = 1 << 20
+    block_bytes: int = 2 << 20
     columns_known: bool = False
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold passwords
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
-from ftrl_engine.intrinsics import prefetch
+from ftrl_engine.intrinsics import at, prefetch, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
@@ -116,6 +116,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """Algorithm 1 over the rows in order: gather the cells, compute over small buffers, scatter."""
     inverse_alpha = 1.0 / alpha
+    cells = state.reshape(-1)
     z, n, root, w, x = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     for r in range(len(indptr) - 1):
         lo = indptr[r]
@@ -123,9 +124,9 @@ def learn_rows(
         for k in range(lo + AHEAD, min(lo + AHEAD + count, len(slots))):
             prefetch(state, np.int64(slots[k]))
         for k in range(count):
-            slot = slots[lo + k]
-            z[k] = state[slot, 0]
-            n[k] = state[slot, 1]
+            cell = 2 * np.int64(at(slots, lo + k))
+            put_at(z, k, at(cells, cell))
+            put_at(n, k, at(cells, cell + 1))
         bound = threshold(l1, l1_per_event, scalars[_STEPS])
         for k in range(count):
             root[k] = math.sqrt(n[k])
@@ -148,9 +149,9 @@ def learn_rows(
                 n[k] += g * g
                 z[k] = next_z(z[k], g, root[k], math.sqrt(n[k]), inverse_alpha, w[k])
         for k in range(count):
-            slot = slots[lo + k]
-            state[slot, 0] = z[k]
-            state[slot, 1] = n[k]
+            cell = 2 * np.int64(at(slots, lo + k))
+            put_at(cells, cell, at(z, k))
+            put_at(cells, cell + 1, at(n, k))
         if count > 0:
             scalars[_STEPS] += 1.0
         update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)

@@ -29,7 +29,7 @@ from ftrl_engine.json_keys import (
     start_object,
 )
 from ftrl_engine.naming import Feature
-from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, scan_number, short_whole
+from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, digit_count, scan_number
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
 from ftrl_engine.rows import finish
 from ftrl_engine.schema import Schema
@@ -176,11 +176,12 @@ def _is_plain_decimal(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
 
 
 @inlined
-def _form_of(data: NDArray[np.uint8], lo: int, hi: int) -> int:
-    """The form of a bare word; short whole numbers, which occur most, at once."""
-    if short_whole(data, lo, hi) >= 0 and (at(data, lo) != _DIGIT_0 or hi - lo == 1):
-        return INTEGER_FORM
-    return _form_of_word(data, lo, hi)
+def _is_short_integer(data: NDArray[np.uint8], lo: int, end: int, hi: int) -> bool:
+    """Whether the digits ``data[lo:end]`` are a whole number that a comma or a brace follows."""
+    after = at(data, end)
+    return bool(
+        lo < end < hi and (after == _COMMA or after == _CLOSE) and (at(data, lo) != _DIGIT_0 or end == lo + 1)
+    )
 
 
 @kernel
@@ -251,8 +252,12 @@ def _encode_object(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: 
             form = _LIST_FORM if i > 0 else _SLOW_FORM
         else:
             lo = i
-            end = _word_end(data, lo, hi)
-            form = _form_of(data, lo, end)
+            # Short whole numbers occur most, and where they end cannot be foreseen.
+            end = lo + digit_count(data, lo)
+            form = INTEGER_FORM
+            if not _is_short_integer(data, lo, end, hi):
+                end = _word_end(data, lo, hi)
+                form = _form_of_word(data, lo, end)
             i = end
         if form == _SLOW_FORM:
             return False
