@@ -137,6 +137,8 @@ class Batch:
 
     def longest_row(self) -> int:
         """The number of features of the longest row."""
+        if len(self.indptr) == 2:  # one event at a time, where microseconds count
+            return int(self.indptr[1])
         return int(np.diff(self.indptr).max(initial=0))
 
     def __len__(self) -> int:

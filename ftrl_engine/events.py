@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.errors import DataError
-from ftrl_engine.hashing import as_buffer, salt
+from ftrl_engine.hashing import MIN_BITS, as_buffer, salt
 from ftrl_engine.jit import kernel
-from ftrl_engine.plan import KIND, NAME_HI, NAME_LO, SKIP, UNKNOWN, Plan, find_field
+from ftrl_engine.kept import Kept
+from ftrl_engine.plan import KIND, NAME_HI, NAME_LO, SKIP, UNKNOWN, Plan, find_field, make_plan
 from ftrl_engine.rows import finish
-from ftrl_engine.sink import Sink, begin
+from ftrl_engine.schema import Schema
+from ftrl_engine.sink import Sink, begin, make_sink
 from ftrl_engine.values import DECIMAL_FORM, FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD, add_value
 
 MAX_DEPTH = 32
@@ -35,9 +37,11 @@ class EventEncoder:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._sink: Sink | None = None
+        self._words: Any = None  # of the plan and of that sink
         self._salts: dict[str, int] = {}
         bounds = plan.fields[:, [NAME_LO, NAME_HI, KIND]].tolist()
-        self._kinds = {plan.names[lo:hi].tobytes().decode(): kind for lo, hi, kind in bounds}
+        self._kinds: dict[str, int] = {plan.names[lo:hi].tobytes().decode(): kind for lo, hi, kind in bounds}
 
     def add(self, event: Mapping[str, Any], sink: Sink, record: int, need_label: bool) -> None:
         """Add one event as the row of ``record``; DataError where a value has no meaning."""
@@ -51,15 +55,17 @@ class EventEncoder:
             forms.append(form)
             pieces.append(data)
             bounds.append(bounds[-1] + len(data))
+        if sink is not self._sink:
+            self._sink, self._words = sink, KEPT.words(self.plan, sink)
         add_event(
-            self.plan, sink, np.array(salts, dtype=np.uint64), np.array(forms, dtype=np.int64),
+            self._words, np.array(salts, dtype=np.uint64), np.array(forms, dtype=np.int64),
             np.array(bounds, dtype=np.int64), as_buffer(b"".join(pieces), padding=64), record, need_label,
         )  # fmt: skip
 
     def _skips(self, field: str, whole: bool) -> bool:
         """Whether the field means nothing; ``whole`` asks about an object with fields of its own."""
         others = UNKNOWN if whole else self.plan.others
-        return bool(self._kinds.get(field, others) == SKIP)
+        return self._kinds.get(field, others) == SKIP
 
     def _salt(self, field: str) -> int:
         known = self._salts.get(field)
@@ -70,12 +76,17 @@ class EventEncoder:
         return known
 
 
+KEPT = Kept(lambda: (make_plan(Schema(), MIN_BITS), make_sink(0, 0)))
+_recall = KEPT.recall
+
+
 @kernel
 def add_event(
-    plan: Plan, sink: Sink, salts: NDArray[np.uint64], forms: NDArray[np.int64], bounds: NDArray[np.int64],
+    words: Any, salts: NDArray[np.uint64], forms: NDArray[np.int64], bounds: NDArray[np.int64],
     data: NDArray[np.uint8], record: int, need_label: bool,
 ) -> None:  # fmt: skip
-    """Add the row whose value i belongs to the field with ``salts[i]``."""
+    """Add the row whose value i belongs to the field with ``salts[i]``; ``words`` are those of KEPT."""
+    plan, sink = _recall(words)
     begin(sink)
     for i in range(len(salts)):
         field = find_field(plan, salts[i])
@@ -98,6 +109,10 @@ def _walk(event: Mapping[str, Any], prefix: str, depth: int, skips: Skips) -> It
         raise DataError(f"nested more than {MAX_DEPTH} deep")
     for key, value in event.items():
         field = prefix + str(key)
+        if type(value) is str:  # as nearly all are, and asking what else it might be takes longer
+            if not skips(field, False):
+                yield field, TEXT, value
+            continue
         if value is None or skips(field, isinstance(value, Mapping)):
             continue
         if isinstance(value, Mapping):

@@ -11,7 +11,11 @@ from ftrl_engine.events import EventEncoder
 from ftrl_engine.hashing import check_bits, hash_bytes, salt
 from ftrl_engine.plan import make_plan
 from ftrl_engine.schema import Schema
-from ftrl_engine.sink import REASONS, REFUSED, make_sink, with_room
+from ftrl_engine.sink import REASONS, REFUSED, Sink, make_sink, reset, with_room
+
+# So many events are encoded in memory that is kept for the next call.
+_FEW, _FEW_FEATURES = 64, 1 << 14
+_MOST_SPARE = 4
 
 
 class FeatureHasher:
@@ -23,7 +27,9 @@ class FeatureHasher:
     def __init__(self, schema: Schema | None = None, bits: int = 22) -> None:
         self.schema = schema or Schema()
         self.bits = check_bits(bits)
-        self._encoder = EventEncoder(make_plan(self.schema, bits))
+        self._plan = make_plan(self.schema, bits)
+        # Encoders and sinks for a few events, of which each is used by one call at a time.
+        self._spare: list[tuple[EventEncoder, Sink]] = []
 
     def slot(self, field: str, value: str) -> int:
         """The slot of one token."""
@@ -32,14 +38,28 @@ class FeatureHasher:
     def transform(self, events: Iterable[Mapping[str, Any]]) -> Batch:
         """The events as a Batch; DataError names the first that cannot be one."""
         rows: Sequence[Mapping[str, Any]] = list(events)
-        sink = make_sink(len(rows), sum(len(row) for row in rows if isinstance(row, Mapping)))
+        if len(rows) > _FEW:
+            features = sum(len(row) for row in rows if isinstance(row, Mapping))
+            return self._fill(EventEncoder(self._plan), make_sink(len(rows), features), rows, copy=False)
+        # Making a sink takes twenty times as long as encoding an event.
+        spare = self._spare
+        encoder, sink = spare.pop() if spare else (EventEncoder(self._plan), make_sink(_FEW, _FEW_FEATURES))
+        reset(sink)
+        batch = self._fill(encoder, sink, rows, copy=True)
+        if len(spare) < _MOST_SPARE:
+            spare.append((encoder, sink))
+        return batch
+
+    def _fill(
+        self, encoder: EventEncoder, sink: Sink, rows: Sequence[Mapping[str, Any]], copy: bool
+    ) -> Batch:
         for index, event in enumerate(rows):
             # Lists and crosses make more features than the events have fields.
             sink = with_room(sink)
             try:
-                self._encoder.add(event, sink, index, need_label=False)
+                encoder.add(event, sink, index, need_label=False)
             except DataError as error:
                 raise DataError(f"event {index}: {error}") from error
             if sink.state[REFUSED]:
                 raise DataError(f"event {index}: {REASONS[int(sink.refused[0, 1])]}")
-        return Batch.from_sink(sink, 1 << self.bits)
+        return Batch.from_sink(sink, 1 << self.bits, copy)

@@ -165,7 +165,7 @@ def test_rewinding_after_every_read_loses_and_repeats_nothing(text: bytes, size:
         offset += len(part)
         return len(part)
 
-    reader = LineReader(readinto, "p", block_bytes=16, limit=100)
+    reader = LineReader(readinto, "p", block_bytes=16, limit=4000)
     blocks = []
     while (block := reader.read()) is not None:
         blocks.append(block)
