@@ -1,0 +1,144 @@
+"""Blocks are encoded by several threads and come out as if one had done it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ftrl_engine.errors import SourceError
+from ftrl_engine.schema import Schema
+from streams.codecs.base import Codec, open_codec
+from streams.pipeline import Pipeline, Step
+from streams.source import Block, Source
+from tests.blocks import make_block
+
+BITS = 18
+
+
+class Listed(Source):
+    """Gives the blocks of a list, then raises ``error`` or ends."""
+
+    uri, format = "listed", "jsonl"
+
+    def __init__(self, blocks: list[Block], error: Exception | None = None) -> None:
+        self._blocks, self._error = iter(blocks), error
+        self._ended = False
+
+    @property
+    def finished(self) -> bool:
+        return self._ended
+
+    def poll(self, wait: float) -> Block | None:
+        block = next(self._blocks, None)
+        if block is None:
+            if self._error is not None:
+                raise self._error
+            self._ended = True
+        return block
+
+    def positions(self) -> dict[str, int]:
+        return {}
+
+    def fraction(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+def blocks(count: int, rows: int = 50) -> list[Block]:
+    """Events of which every seventh is broken; each block is a partition of its own."""
+    made = []
+    for number in range(count):
+        lines = [
+            b"no event" if row % 7 == 3 else b'{"click": %d, "user": "u%d", "n": %d}' % (row % 2, number, row)
+            for row in range(rows)
+        ]
+        made.append(replace(make_block(lines), partition=f"p{number}"))
+    return made
+
+
+def codec() -> Codec:
+    return open_codec("jsonl", Schema.load("auto"), BITS)
+
+
+def steps_with(threads: int, source: Source) -> Iterator[Step]:
+    with Pipeline(source, codec(), threads) as pipeline:
+        yield from (step for step in pipeline.steps() if step is not None)
+
+
+def told(step: Step) -> tuple[Any, ...]:
+    batch = step.batch
+    arrays = (batch.indptr, batch.slots, batch.values, batch.labels, step.records, step.ends)
+    return (step.partition, step.first, step.next, step.refused, *(np.asarray(a).tobytes() for a in arrays))
+
+
+def test_any_number_of_threads_gives_the_same_steps_in_the_same_order() -> None:
+    alone = [told(step) for step in steps_with(1, Listed(blocks(40)))]
+    assert [name for name, *_ in alone] == [f"p{number}" for number in range(40)]
+    for threads in (2, 4):
+        assert [told(step) for step in steps_with(threads, Listed(blocks(40)))] == alone
+
+
+def test_several_threads_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits until another one has begun too, so one alone would never end."""
+    together = threading.Barrier(2, timeout=30)
+    encode = Codec.encode
+
+    def meet(self: Codec, block: Block) -> Iterator[Any]:
+        together.wait()
+        return encode(self, block)
+
+    monkeypatch.setattr(Codec, "encode", meet)
+    assert len(list(steps_with(2, Listed(blocks(6))))) == 6
+
+
+def test_what_the_source_raises_comes_after_the_steps_before_it() -> None:
+    seen: list[str] = []
+    with pytest.raises(SourceError, match="gone"):  # noqa: PT012
+        for step in steps_with(3, Listed(blocks(5), SourceError("the file is gone"))):
+            seen.append(step.partition)
+    assert seen == [f"p{number}" for number in range(5)]
+
+
+def test_what_a_codec_raises_comes_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = Codec.encode
+
+    def fail(self: Codec, block: Block) -> Iterator[Any]:
+        if block.partition == "p2":
+            raise SourceError("cannot be encoded")
+        return encode(self, block)
+
+    monkeypatch.setattr(Codec, "encode", fail)
+    seen: list[str] = []
+    with pytest.raises(SourceError, match="cannot be encoded"):  # noqa: PT012
+        for step in steps_with(4, Listed(blocks(8))):
+            seen.append(step.partition)
+    assert seen == ["p0", "p1"]
+
+
+def test_a_pipeline_that_is_left_early_leaves_no_threads_and_reads_no_more_than_it_may_hold() -> None:
+    given = 0
+
+    def counted() -> Iterator[Block]:
+        nonlocal given
+        for block in blocks(100):
+            given += 1
+            yield block
+
+    source = Listed([])
+    source._blocks = counted()
+    with Pipeline(source, codec(), 2) as pipeline:
+        steps = pipeline.steps()
+        while next(steps) is None:
+            pass
+        time.sleep(0.3)
+        assert given <= 6, "one is learned, three wait, two are encoded or being put"
+    names = {thread.name for thread in threading.enumerate()}
+    assert not any(name.startswith("ftrl-") for name in names), names
