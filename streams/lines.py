@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ftrl_engine.errors import ConfigError, SourceError
 from ftrl_engine.intrinsics import byte_mask, trailing_zeros
 from ftrl_engine.jit import kernel
-from streams.source import MAX_RECORD_BYTES, PADDING, Block, Refusal
+from streams.source import BLOCK_BYTES, MAX_RECORD_BYTES, PADDING, Block, Refusal
 
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
@@ -152,7 +152,7 @@ class LineReader:
         partition: str,
         position: int = 0,
         *,
-        block_bytes: int = 4 << 20,
+        block_bytes: int = BLOCK_BYTES,
         header: bytes | None = None,
         limit: int = MAX_RECORD_BYTES,
     ) -> None:

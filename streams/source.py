@@ -23,6 +23,8 @@ from ftrl_engine.errors import ConfigError
 
 # Kernels read eight bytes at a time and may look this far past the last record.
 PADDING = 64
+# The aimed size of a block: the learner, what waits for it and what is being encoded hold a few of them.
+BLOCK_BYTES = 2 << 20
 # A longer record is refused; it bounds the memory of every reader.
 MAX_RECORD_BYTES = 16 << 20
 
@@ -86,7 +88,7 @@ class SourceOptions:
     format: str | None = None
     default_format: str | None = None
     follow: bool = False
-    block_bytes: int = 2 << 20
+    block_bytes: int = BLOCK_BYTES
     columns_known: bool = False
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold passwords
 

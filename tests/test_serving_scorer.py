@@ -85,13 +85,13 @@ def expected(snapshot: Snapshot, rows: list[list[tuple[str, int, str]]]) -> list
 
 
 def _add_values(encoder: EventEncoder, sink: Any, record: int, values: list[tuple[str, int, str]]) -> None:
-    from ftrl_engine.events import add_event
+    from ftrl_engine.events import KEPT, add_event
     from ftrl_engine.hashing import as_buffer, salt
 
     pieces = [text.encode() for _, _, text in values]
     bounds = np.cumsum([0, *map(len, pieces)])
     add_event(
-        encoder.plan, sink, np.array([salt(field) for field, _, _ in values], dtype=np.uint64),
+        KEPT.words(encoder.plan, sink), np.array([salt(field) for field, _, _ in values], dtype=np.uint64),
         np.array([form for _, form, _ in values], dtype=np.int64), bounds.astype(np.int64),
         as_buffer(b"".join(pieces), padding=64), record, False,
     )  # fmt: skip

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streams.source import Block
 
 _WARM_ROWS = 1000
-_WARM_BYTES = 1 << 16
+_WARM_BYTES = 8 << 20
 _SHORT_RUNS = 3
 
 
@@ -95,6 +95,7 @@ def _parse(format: str, job: Job) -> Measures:
             reader.take_header()
         return sum(len(part.batch) for block in _blocks(reader) for part in codec.encode(block))
 
+    # As much as is read ahead, so that the memory for it was touched.
     parse(data[: data.rindex(b"\n", 0, _WARM_BYTES) + 1])
     started = time.perf_counter()
     rows = parse(data)
