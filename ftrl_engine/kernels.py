@@ -90,7 +90,6 @@ class _PartLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
         """Link, and leave optimising and machine code to the kernel."""
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
