@@ -258,12 +258,15 @@ def _rejects(args: argparse.Namespace) -> Sink | None:
 
 
 def _passes(args: argparse.Namespace, model: ModelDirectory, trainer: Trainer, options: TrainOptions) -> None:
+    from dataclasses import replace
+
     from streams.codecs.base import open_codec
     from streams.source import open_source
 
     settings = model.settings
     for number in range(1, settings.passes + 1):
         how = flags.source_options(args.format, settings.format, settings.schema, args.follow, _kafka(args))
+        how = replace(how, marks=trainer.source_marks(number))
         with flags.at_once():  # a broker may be waited for
             source = open_source(flags.source_of(args.source), trainer.source_positions(number), how)
         try:
