@@ -48,7 +48,7 @@ class ParquetFile:
         limit: int = MAX_RECORD_BYTES,
         mark: Mark | None = None,
     ) -> None:
-        parquet = _import_parquet()
+        parquet = import_parquet()
         self._path, self._partition = file.path, file.partition
         self.position = position
         self._limit = limit
@@ -149,7 +149,8 @@ class ParquetFile:
             raise SourceError(f"{self._path}: cannot be read as parquet: {error}") from error
 
 
-def _import_parquet() -> Any:
+def import_parquet() -> Any:
+    """``pyarrow.parquet``; ConfigError where it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:
