@@ -21,11 +21,15 @@ def _find_members(plan: Plan, sink: Sink, cross: int) -> int:
     combinations = 1
     count = 0
     for d in range(plan.cross_ptr[cross + 1] - lo):
+        field = plan.cross_fields[lo + d]
         sink.bounds[d] = count
         for k in range(sink.state[CELLS]):
-            if sink.owners[k] == plan.cross_fields[lo + d]:
+            if sink.owners[k] == field:
                 sink.members[count] = k
                 count += 1
+        # Read first: threads may share it.
+        if count > sink.bounds[d] and not sink.met[field]:
+            sink.met[field] = 1
         combinations = min(combinations * (count - sink.bounds[d]), MAX_ROW_FEATURES + 1)
         sink.bounds[d + 1] = count
     return combinations

@@ -65,7 +65,8 @@ class Sink(NamedTuple):
     hashes, amounts, owners: the cells of the row at hand; event float64[2] its label and importance;
     seen uint32[2**17]: a hash table of the row's slots, 1 + where they stand in ``slots``;
     marks uint16[2**14]: by the lowest bits of a slot, of the stamp of the last row that had such a one;
-    state int64[8]: where the work stands; present int64[fields] the stamp of the last row with a value;
+    state int64[8]: where the work stands; met uint8[fields] 1 for a crossed field that some row had a value
+    of, which stays when the sink is reset; present int64[fields] the stamp of the last row with a value;
     members, bounds, path, path_hashes, path_values: the cells that the cross at hand joins.
     """
 
@@ -84,6 +85,7 @@ class Sink(NamedTuple):
     seen: NDArray[np.uint32]
     marks: NDArray[np.uint16]
     state: NDArray[np.int64]
+    met: NDArray[np.uint8]
     present: NDArray[np.int64]
     members: NDArray[np.int64]
     bounds: NDArray[np.int64]
@@ -111,6 +113,7 @@ def make_sink(rows: int, features: int) -> Sink:
         seen=np.zeros(1 << SEEN_BITS, dtype=np.uint32),
         marks=np.zeros(1 << MARK_BITS, dtype=np.uint16),
         state=np.zeros(8, dtype=np.int64),
+        met=np.zeros(MAX_PLANNED_FIELDS, dtype=np.uint8),
         present=np.zeros(MAX_PLANNED_FIELDS, dtype=np.int64),
         members=np.empty(MAX_ROW_FEATURES, dtype=np.int64),
         bounds=np.zeros(MAX_CROSS_FIELDS + 1, dtype=np.int64),

@@ -162,6 +162,10 @@ class App:
         self._metrics.count_request(key[1], response.status)
         return response
 
+    def count_refusal(self, status: int) -> None:
+        """An answer that the server gives itself, to what is no request yet."""
+        self._metrics.count_request(OTHER, status)
+
     async def _other_than_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)

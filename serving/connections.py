@@ -18,7 +18,12 @@ from serving.http import Response, Scope
 _SWEEP_SECONDS = 0.5
 # A client that does not read its answer is let go after so long.
 STALLED_SECONDS = 60.0
-_PHRASES = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+_PHRASES = {
+    400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}  # fmt: skip
+# What the parts of a head hold beside their names and values.
+_REQUEST_LINE, _FIELD_LINE = len("  HTTP/1.1\r\n"), len(": \r\n")
 _HEAD_END, _CONTINUE = b"\r\n\r\n", b"HTTP/1.1 100"
 _Base: Any = AutoHTTPProtocol
 AtOnce = Callable[[Scope, bytes], Response | None]
@@ -33,18 +38,21 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
 
     max_header: ClassVar[int]
     max_connections: ClassVar[int]
+    count: ClassVar[Callable[[int], None]]
     at_once: ClassVar[Any]
     outbox: ClassVar[Outbox]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Joined(transport, self.outbox))
-        self._head = 0
+        self._head = 0  # bytes that came of a head whose end did not
+        self._may_be_large = False
         self._deferred: Any = None
         if len(self.connections) > self.max_connections:
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
     def data_received(self, data: bytes) -> None:
         before = self.scope
+        self._may_be_large = self._head + len(data) > self.max_header
         super().data_received(data)
         if self._deferred is not None:
             self._start_deferred()  # the rest of its body is still to come
@@ -54,7 +62,19 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         # What came with the end of an earlier request is mostly that: its bytes are not counted.
         self._head = self._head + len(data) if self.cycle is None or self.scope is before else 0
         if self._head > self.max_header:
-            refuse(self, 431, f"the request line and headers are larger than {self.max_header} bytes")
+            self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        if self._may_be_large and head_bytes(self) > self.max_header:
+            self._refuse_head()
+            raise ValueError("the head is too large")  # which ends the parser, before there is a request
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        refuse(self, 400, "this is no HTTP request")
+
+    def _refuse_head(self) -> None:
+        refuse(self, 431, f"the request line and headers are larger than {self.max_header} bytes")
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # Called when the head is read; what has waited behind another request is whole already.
@@ -166,17 +186,30 @@ def in_head(protocol: Any) -> bool:
     return cycle is None or cycle.scope is not protocol.scope
 
 
-def limited(max_header: int, max_connections: int, at_once: AtOnce | None = None) -> type[asyncio.Protocol]:
-    """The protocol class with these limits, which asks ``at_once`` for a response first."""
+def head_bytes(protocol: Any) -> int:
+    """The size of the head that was read last, without its blank line and the space around values."""
+    line = len(protocol.parser.get_method()) + len(protocol.url) + _REQUEST_LINE
+    return line + sum(len(name) + len(value) + _FIELD_LINE for name, value in protocol.headers)
+
+
+def limited(
+    max_header: int, max_connections: int, count: Callable[[int], None], at_once: AtOnce | None = None
+) -> type[asyncio.Protocol]:
+    """The protocol class with these limits, which asks ``at_once`` for a response first.
+
+    count  is told the status of every answer that :func:`refuse` gives
+    """
     names: dict[str, Any] = {"max_header": max_header, "max_connections": max_connections}
+    names |= {"count": staticmethod(count)}
     names |= {"at_once": None if at_once is None else staticmethod(at_once), "outbox": Outbox()}
     return type("LimitedProtocol", (LimitedProtocol,), names)
 
 
 def refuse(protocol: Any, status: int, text: str) -> None:
-    """Answer with an error, as JSON, and close."""
+    """Answer with an error, as JSON, and close; counted as any other answer."""
     if protocol.transport.is_closing():
         return
+    protocol.count(status)
     body = msgspec.json.encode({"error": text})
     retry = "retry-after: 1\r\n" if status == 503 else ""
     head = (

@@ -40,10 +40,11 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         # The access log sees what the application answers.
         at_once = None if settings.access_log else app.answer_at_once
+        http = limited(settings.max_header, settings.max_connections, app.count_refusal, at_once)
         config = uvicorn.Config(
             AccessLog(app) if settings.access_log else app, loop="auto",
-            http=limited(settings.max_header, settings.max_connections, at_once), ws="none",
-            lifespan="on", log_config=None, log_level="error", access_log=False, server_header=False,
+            http=http, ws="none", lifespan="on",
+            log_config=None, log_level="error", access_log=False, server_header=False,
             proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )  # fmt: skip

@@ -38,8 +38,9 @@ SECONDS, CANDIDATES, SCORES, UNKNOWN, MISSING = range(5)
 EVENTS, DUPLICATES, LABELS, FEEDBACK_SCORES, FEEDBACK_LOSS, SCORED_EVENTS = range(8, 14)
 SAMPLED_SUM = 14
 _LATENCIES, _SCORES, _REQUESTS = 16, 40, 64
-_STATUSES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503)
+_STATUSES = (200, 304, 400, 401, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503)
 _WIDTH = 16
+_GOOD = ("200", "304")
 # The last cell of a route is for statuses beside those above.
 _OTHER_STATUS, _OTHER_ROUTE = _WIDTH - 1, "other"
 MAX_ROUTES = (CELLS - _REQUESTS) // _WIDTH
@@ -51,7 +52,7 @@ assert len(_STATUSES) < _OTHER_STATUS
 class Totals(NamedTuple):
     """Counts since the start.
 
-    errors     answers to any request that are not 200
+    errors     answers to any request that are neither 200 nor 304
     latencies  requests for scores by their time; BUCKETS has the upper bounds, the last has none
     """
 
@@ -140,7 +141,7 @@ class Metrics:
     def totals(self) -> Totals:
         """What all workers have counted so far."""
         total = self._counts.total
-        errors = sum(number for _, status, number in self._answers() if status != "200")
+        errors = sum(number for _, status, number in self._answers() if status not in _GOOD)
         latencies = self._counts.totals(_LATENCIES, len(BUCKETS) + 1)
         return Totals(errors, total(CANDIDATES), total(SCORES), total(UNKNOWN), total(MISSING), latencies)
 

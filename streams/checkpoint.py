@@ -31,12 +31,14 @@ class Totals:
     rows       events learned; rejected: events refused
     positions  the next record of every partition seen
     rejects    bytes of rejected.jsonl that belong to this history
+    marks      what the source says of the records before the positions, where it says anything
     """
 
     rows: int = 0
     rejected: int = 0
     rejects: int = 0
     positions: tuple[tuple[str, int], ...] = ()
+    marks: tuple[tuple[str, str], ...] = ()
 
 
 def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> int:
@@ -57,6 +59,7 @@ def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> 
         "rejected": str(totals.rejected),
         "rejects": str(totals.rejects),
         "positions": json.dumps(dict(totals.positions), sort_keys=True),
+        "marks": json.dumps(dict(totals.marks), sort_keys=True),
     }
     return container.write(path, KIND, arrays, metadata)
 
@@ -70,11 +73,13 @@ def restore(path: Path, learner: Learner) -> tuple[Progressive, Totals]:
         learner.scalars[:] = arrays["scalars"]
         own = {name.removeprefix(_METRICS): a for name, a in arrays.items() if name.startswith(_METRICS)}
         positions = json.loads(metadata["positions"])
+        marks = json.loads(metadata.get("marks", "{}"))  # there are none in files of version 0.1.0
         totals = Totals(
             int(metadata["rows"]),
             int(metadata["rejected"]),
             int(metadata["rejects"]),
             tuple(sorted((str(name), int(at)) for name, at in positions.items())),
+            tuple(sorted((str(name), str(mark)) for name, mark in marks.items())),
         )
         return Progressive.from_arrays(own), totals
     except (KeyError, ValueError, IndexError) as error:

@@ -107,11 +107,16 @@ class Content:
             self._seen += scratch[:count]
         return self._seen[:size]
 
+    @property
+    def any_place(self) -> bool:
+        """True where :meth:`skip` goes to any position at once: in a plain file."""
+        begun = self._decoder is not None or self._begin()
+        return begun and isinstance(self._decoder, Plain) and self.raw.seekable()
+
     def skip(self, position: int) -> None:
         """Go towards ``position``: at once in a plain file, by a limited step otherwise."""
-        if self._decoder is None and not self._begin():
-            return
-        if isinstance(self._decoder, Plain) and self.raw.seekable():
+        if self.any_place:
+            assert isinstance(self._decoder, Plain)
             self._seen = b""
             self.offset = min(position, os.fstat(self.raw.fileno()).st_size)
             self.ended = self.offset < position

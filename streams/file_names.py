@@ -81,10 +81,13 @@ def _expand_one(given: int, name: str) -> list[FileName]:
 
 def format_of(name: str) -> str | None:
     """The format that the end of a name tells, compression apart; None for any other end."""
+    return _FORMATS.get(ending_of(name))
+
+
+def ending_of(name: str) -> str:
+    """The end of a name in small letters with its dot, compression apart; empty where there is none."""
     base, suffix = os.path.splitext(name.lower())
-    if suffix in _COMPRESSIONS:
-        suffix = os.path.splitext(base)[1]
-    return _FORMATS.get(suffix)
+    return os.path.splitext(base)[1] if suffix in _COMPRESSIONS else suffix
 
 
 def common_format(names: Iterable[str]) -> str | None:

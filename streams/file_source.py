@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from ftrl_engine.errors import ConfigError, SourceError
 from streams.file_names import STDIN, FileName, check_files, common_format, expand, format_of, is_glob
+from streams.marks import Mark, mark_before, mark_of_end
 from streams.parquet import ParquetFile
 from streams.source import Block, Positions, Source, SourceOptions
 from streams.text_file import TextFile
@@ -71,6 +72,7 @@ class FileSource(Source):
         self._kind = self._kind or options.default_format
         self._check_kind()
         self.format = "csv" if self._kind == "parquet" else self._kind
+        self._paths = {file.partition: file.path for file in self._queue}
         self._sizes = {file.partition: _size(file) for file in self._queue}
         self._done = 0  # bytes of the files that are finished
         self._consumed = 0  # bytes of the open file that are read
@@ -86,6 +88,17 @@ class FileSource(Source):
         if self._file is None or self._name is None:
             return dict(self._positions)
         return self._positions | {self._name.partition: self._file.position}
+
+    def marks(self, positions: Positions) -> dict[str, str]:
+        found = {}
+        for partition, position in positions.items():
+            path = self._paths.get(partition)
+            if path is None or not position:
+                continue
+            mark = mark_of_end(path) if self._kind == "parquet" else mark_before(path, position)
+            if mark is not None:
+                found[partition] = str(mark)
+        return found
 
     def fraction(self) -> float | None:
         sizes = self._sizes.values()
@@ -160,11 +173,13 @@ class FileSource(Source):
         del self._queue[0]
 
     def _open(self, file: FileName) -> TextFile | ParquetFile:
-        position = self._positions.get(file.partition, 0)
+        position, size = self._positions.get(file.partition, 0), self._options.block_bytes
+        saved = self._options.marks.get(file.partition)
+        mark = None if saved is None or not position else Mark.of(saved)
         if self._kind == "parquet":
-            return ParquetFile(file, position, self._options.block_bytes)
+            return ParquetFile(file, position, size, mark=mark)
         header = self._kind in _WITH_HEADER and not self._options.columns_known
-        return TextFile(file, position, self._options.block_bytes, header)
+        return TextFile(file, position, size, header, mark)
 
     def _end_file(self) -> Block | None:
         assert self._file is not None
@@ -184,6 +199,7 @@ class FileSource(Source):
         self._look_again = now + GLOB_STEP
         found = expand(self._names)
         self._queue = [file for file in found if self._name is None or file > self._name]
+        self._paths |= {file.partition: file.path for file in self._queue}
         if self._options.format is not None:
             return
         for file in self._queue:

@@ -216,9 +216,13 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     if args.end_with_stdin:
         threading.Thread(target=_end_with_stdin, args=[options.stop], daemon=True).start()
     with Trainer(model, options) as trainer, flags.stop_on_signals(options.stop):
-        _passes(args, model, trainer, options)
+        unmet = _passes(args, model, trainer, options)
         seconds = options.clock() - trainer.started
         result = summary(trainer, seconds)
+    if warnings := _warnings(model.settings.schema, unmet, trainer.rows):
+        result["warnings"] = warnings
+        for text in warnings:
+            progress.say(f"warning: {text}")
     if args.json:
         print(json.dumps(result))
     elif not args.quiet:
@@ -257,25 +261,47 @@ def _rejects(args: argparse.Namespace) -> Sink | None:
     return open_rejects(args.rejects, flags.kafka_options(args.kafka, [*args.source, args.rejects]))
 
 
-def _passes(args: argparse.Namespace, model: ModelDirectory, trainer: Trainer, options: TrainOptions) -> None:
+def _passes(
+    args: argparse.Namespace, model: ModelDirectory, trainer: Trainer, options: TrainOptions
+) -> set[str]:
+    """Learn; returns the crossed fields that no event had a value of."""
+    from dataclasses import replace
+
     from streams.codecs.base import open_codec
     from streams.source import open_source
 
     settings = model.settings
+    unmet = {name for cross in settings.schema.crosses for name in cross}
     for number in range(1, settings.passes + 1):
         how = flags.source_options(args.format, settings.format, settings.schema, args.follow, _kafka(args))
+        how = replace(how, marks=trainer.source_marks(number))
         with flags.at_once():  # a broker may be waited for
             source = open_source(flags.source_of(args.source), trainer.source_positions(number), how)
         try:
             codec = open_codec(flags.choose_format(source, how), settings.schema, settings.bits)
             complete = trainer.learn_from(source, codec, number)
+            unmet &= codec.unmet()
             if not complete or number == settings.passes:
                 if trainer.rows or not trainer.rejected:
                     trainer.finish(source)
                 # Otherwise all were refused: nothing is saved, so that a better flag sees them again.
-                return
+                break
         finally:
             source.close()
+    return unmet
+
+
+def _warnings(schema: Schema, unmet: set[str], rows: int) -> list[str]:
+    """What the schema promises and the events of this run did not hold."""
+    from ftrl_engine.plan import cross_name
+
+    never = [(cross, [name for name in cross if name in unmet]) for cross in schema.crosses]
+    return [
+        f"cross {cross_name(cross)} had no value in any event: {' and '.join(map(repr, names))} occurred in "
+        f"none of {rows:,}; check the name in the schema"
+        for cross, names in never
+        if names and rows
+    ]
 
 
 def _report(trainer: Trainer, progress: ProgressLine) -> None:

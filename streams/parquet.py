@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ftrl_engine.errors import ConfigError, SourceError
 from streams.file_names import FileName
 from streams.lines import REFUSED_BYTES, refuse_long
+from streams.marks import Mark, mark_of_end
 from streams.source import MAX_RECORD_BYTES, PADDING, Block
 
 _MAX_ROWS = 65_536
@@ -40,12 +41,19 @@ class ParquetFile:
     damage = None
 
     def __init__(
-        self, file: FileName, position: int, block_bytes: int, limit: int = MAX_RECORD_BYTES
+        self,
+        file: FileName,
+        position: int,
+        block_bytes: int,
+        limit: int = MAX_RECORD_BYTES,
+        mark: Mark | None = None,
     ) -> None:
-        parquet = _import_parquet()
+        parquet = import_parquet()
         self._path, self._partition = file.path, file.partition
         self.position = position
         self._limit = limit
+        if mark is not None and mark != mark_of_end(file.path):
+            raise self._replaced(f"position {position} is of another file than this one")
         with self._named_errors():
             # Row groups are read a page at a time and not held as a whole.
             self._file = parquet.ParquetFile(file.path, buffer_size=_PAGE_BYTES, pre_buffer=False)
@@ -95,10 +103,7 @@ class ParquetFile:
         """The batches from row ``position`` on."""
         meta = self._file.metadata
         if position > meta.num_rows:
-            raise SourceError(
-                f"{self._path}: position {position} is beyond its end, {meta.num_rows} rows; the file was "
-                "replaced: learn into a new model directory, or give the new file another name"
-            )
+            raise self._replaced(f"position {position} is beyond its end, {meta.num_rows} rows")
         groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
         size = sum(group.total_byte_size for group in groups) // max(1, meta.num_rows)
         rows = min(_MAX_ROWS, max(1, block_bytes // max(1, size)))
@@ -107,6 +112,12 @@ class ParquetFile:
             position -= groups[first].num_rows
             first += 1
         return self._rows_from(list(range(first, len(groups))), position, rows)
+
+    def _replaced(self, problem: str) -> SourceError:
+        return SourceError(
+            f"{self._path}: {problem}; the file was "
+            "replaced: learn into a new model directory, or give the new file another name"
+        )
 
     def _rows_from(self, groups: list[int], dropped: int, rows: int) -> Iterator[Any]:
         if not groups:
@@ -138,7 +149,8 @@ class ParquetFile:
             raise SourceError(f"{self._path}: cannot be read as parquet: {error}") from error
 
 
-def _import_parquet() -> Any:
+def import_parquet() -> Any:
+    """``pyarrow.parquet``; ConfigError where it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:

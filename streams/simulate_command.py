@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrl_engine.errors import ConfigError
 from streams import flags
+from streams.file_names import ending_of, format_of
 from streams.sink import open_sink, scheme_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Stream = ClickStream | CriteoStream
     Writer = Callable[[Any, bool], bytes]
 
-FORMATS = ("jsonl", "tsv", "csv", "vw", "criteo")
+FORMATS = ("jsonl", "tsv", "csv", "vw", "parquet", "criteo")
 FILE_ROWS = 1_000_000
 BLOCK_ROWS = 16_384
 # At a given rate, events are sent together about so often, in seconds.
@@ -48,14 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rows", type=int, metavar="N",
         help=f"stop after N events ({FILE_ROWS:,} to a file, unlimited elsewhere)")  # fmt: skip
     add("--rate", type=float, metavar="R", help="send R events a second (as fast as possible)")
-    add("--format", choices=FORMATS, help="form of the events (from the file name, else jsonl)")
+    add(
+        "--format",
+        choices=FORMATS,
+        help="form of the events (from the file name; jsonl where it has no ending)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="the same seed gives the same events (0)")
     add("--ctr", type=float, metavar="P", help="mean click-through rate (0.05; criteo: 0.2)")
     add("--users", type=int, metavar="N", help="different users (100,000)")
     add("--items", type=int, metavar="N", help="different items (20,000)")
     add("--drift", type=float, metavar="X",
         help="how fast effects of items change, in turns per million events (0)")  # fmt: skip
-    add("--with-truth", action="store_true", help="add true_probability to every event (jsonl, tsv, csv)")
+    add("--with-truth", action="store_true", help="add true_probability to every event (not vw, criteo)")
     flags.add_kafka(parser)
     flags.add_output(parser)
 
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     with flags.stop_on_signals(stop), ProgressLine(args.quiet) as progress:
         report = _Report(args, form, progress)
-        with open_sink(args.to, flags.kafka_options(args.kafka, [args.to])) as sink:
+        with _sink(args, form) as sink:
             _send(stream, write, sink, _Pace(args.rate, stop), _rows(args), report)
         report.finish()
     return 130 if stop.is_set() else 0
@@ -77,15 +82,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _form(args: argparse.Namespace) -> str:
     """The form of the events; ConfigError where the flags contradict each other."""
-    name = args.to.removesuffix(".gz").removesuffix(".zst")
-    named = name.rpartition(".")[2]
-    form: str = args.format or (named if "." in name and named in FORMATS[:4] else "jsonl")
+    form: str = args.format or _form_of_name(args.to)
+    _check_parquet(args.to, form)
     if scheme_of(args.to) == "log" and form != "jsonl":
         raise ConfigError(f"--format {form}: a log holds jsonl; leave --format out")
     if args.json and args.to == "-":
         raise ConfigError("--json cannot be used with --to -: the events are on stdout; use --to FILE")
     if args.with_truth and form in ("vw", "criteo"):
-        raise ConfigError(f"--with-truth: {form} has no place for it; use --format jsonl, tsv or csv")
+        raise ConfigError(
+            f"--with-truth: {form} has no place for it; use --format jsonl, tsv, csv or parquet"
+        )
     for flag in ("users", "items", "drift"):
         if form == "criteo" and getattr(args, flag) is not None:
             raise ConfigError(f"--{flag} does not apply to --format criteo; leave it out")
@@ -94,6 +100,37 @@ def _form(args: argparse.Namespace) -> str:
     if args.rate is not None and not 0 < args.rate <= 1e9:
         raise ConfigError(f"--rate must be more than 0 and at most 1e9 events a second; got {args.rate}")
     return form
+
+
+def _form_of_name(dest: str) -> str:
+    """The form that the name of a file tells; jsonl where it has no ending, and for what is no file."""
+    if dest == "-" or scheme_of(dest) != "file":
+        return "jsonl"
+    form = format_of(dest)
+    if form in FORMATS:
+        return form
+    if form is None and not ending_of(dest):
+        return "jsonl"
+    raise ConfigError(
+        f"--to {dest}: events are not written as {form or ending_of(dest)}; end the name in .jsonl, .tsv, "
+        ".csv, .vw or .parquet, or give --format"
+    )
+
+
+def _check_parquet(dest: str, form: str) -> None:
+    """Parquet is written to files only, and nothing else into a file of that name."""
+    if form == "parquet" and (dest == "-" or scheme_of(dest) != "file" or dest.endswith((".gz", ".zst"))):
+        raise ConfigError(f"--to {dest}: parquet is written to a file, as it is; use --to FILE.parquet")
+    if form != "parquet" and scheme_of(dest) == "file" and format_of(dest) == "parquet":
+        raise ConfigError(f"--format {form}: {dest} is the name of a parquet file; use another name")
+
+
+def _sink(args: argparse.Namespace, form: str) -> Sink:
+    if form != "parquet":
+        return open_sink(args.to, flags.kafka_options(args.kafka, [args.to]))
+    from streams.click_parquet import ParquetSink
+
+    return ParquetSink(args.to, args.with_truth)
 
 
 def _rows(args: argparse.Namespace) -> int | None:
@@ -118,6 +155,7 @@ def _stream(args: argparse.Namespace, form: str) -> tuple[Stream, Writer]:
         "jsonl": lambda events, first: simulate.to_jsonl(events, truth),
         "tsv": lambda events, first: simulate.to_tsv(events, truth),
         "csv": lambda events, first: simulate.to_csv(events, truth, header=first),
+        "parquet": lambda events, first: simulate.to_csv(events, truth, header=False),
         "vw": lambda events, first: simulate.to_vw(events),
     }
     return simulate.ClickStream(args.seed, **chosen), writers[form]

@@ -83,6 +83,7 @@ class SourceOptions:
     block_bytes  the aimed size of a block
     columns_known  the schema names the columns, so files of tsv and csv have no header line
     extra   options of one kind of source only (Kafka properties and the like)
+    marks   what :meth:`Source.marks` has said of the positions it is opened at, by partition
     """
 
     format: str | None = None
@@ -91,6 +92,7 @@ class SourceOptions:
     block_bytes: int = BLOCK_BYTES
     columns_known: bool = False
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold passwords
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -118,6 +120,14 @@ class Source(ABC):
 
     def status(self) -> Mapping[str, float | int | str]:
         """What a live source knows of itself: lag, age of the last event and the like; may be empty."""
+        return {}
+
+    def marks(self, positions: Positions) -> dict[str, str]:
+        """What stands before these positions, of the partitions where that can be told; from any thread.
+
+        Saved with the positions and given back in the options, it lets a source refuse what has taken
+        the place of what was read.
+        """
         return {}
 
     def acknowledge(self, positions: Positions) -> None:  # noqa: B027 - advisory, may do nothing

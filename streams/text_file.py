@@ -13,6 +13,7 @@ from ftrl_engine.errors import SourceError
 from streams.content import Content, Pipe
 from streams.file_names import STDIN, FileName
 from streams.lines import REFUSED_BYTES, LineReader
+from streams.marks import Mark, digest_of
 from streams.source import PADDING, Block, Refusal
 
 _MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
@@ -23,6 +24,7 @@ _SKIP_STEPS = 8  # of a megabyte each, before the caller may look at its clock
 class TextFile:
     """Blocks of the records of ``file`` from ``position`` on, a byte offset in its content.
 
+    mark    of ``position``, where it is known: other content before it is refused
     header  the first line names the columns; without a line end it is no header yet
     ended   the last :meth:`read` met the end of the file, which may still grow
     busy    the last :meth:`read` gave nothing but goes on without waiting
@@ -32,11 +34,13 @@ class TextFile:
     out of it. Raises SourceError where the file cannot be read, or not from the position.
     """
 
-    def __init__(self, file: FileName, position: int, block_bytes: int, header: bool) -> None:
+    def __init__(
+        self, file: FileName, position: int, block_bytes: int, header: bool, mark: Mark | None = None
+    ) -> None:
         self._path, self._partition = file.path, file.partition
         self._block_bytes = block_bytes
         self._header = header
-        self._saved = position
+        self._saved, self._mark = position, mark
         self._lines: LineReader | None = None
         self._stop: int | None = None  # the position at the end, once that is known
         raw = _open(file)
@@ -157,10 +161,7 @@ class TextFile:
         """Go towards the saved position and, once there, read from it."""
         content = self._content
         # From one byte before, which tells whether a record begins at the position.
-        for _ in range(_SKIP_STEPS):
-            if content.offset < self._saved - 1 and not content.ended:
-                content.skip(self._saved - 1)
-        if content.offset < self._saved - 1 and not content.ended:
+        if not self._recognize() or not self._reach(self._saved - 1):
             return
         around = content.peek(2)
         if content.offset + len(around) < self._saved:
@@ -180,6 +181,29 @@ class TextFile:
         self._lines = self._reader(self._saved, header)
         if start > self._saved:
             self._lines.skip_to(start)
+
+    def _recognize(self) -> bool:
+        """Refuse other content than the mark is of; False while its place is not reached."""
+        if self._mark is None:
+            return True
+        if not self._reach(self._mark.start):
+            return False
+        size = self._mark.size(self._saved)
+        seen = self._content.peek(size)
+        if len(seen) < size:
+            return self._content.ended
+        if digest_of(seen) != self._mark.digest:
+            raise self._replaced("no longer follows what was read (other events stand before it)")
+        self._mark = None
+        return True
+
+    def _reach(self, offset: int) -> bool:
+        """Go some steps towards an offset in the content; True there and at the end."""
+        content = self._content
+        for _ in range(_SKIP_STEPS):
+            if content.offset < offset and not content.ended:
+                content.skip(offset)
+        return content.offset >= offset or content.ended
 
     def _read_header(self) -> tuple[bytes, int]:
         """The header line, read again from the beginning of the file, and the position after it."""

@@ -24,6 +24,7 @@ from streams.codecs.base import Codec
 from streams.model_directory import ModelDirectory
 from streams.name_collector import NameCollector
 from streams.name_store import DEFAULT_LIMIT, NameStore
+from streams.passes import name_in_pass, of_pass
 from streams.pipeline import Pipeline, Step
 from streams.rejects import RejectFile, RejectSink
 from streams.sink import Sink
@@ -107,13 +108,11 @@ class Trainer:
 
     def source_positions(self, number: int = 1) -> dict[str, int]:
         """Where the ``number``-th pass over a source stands."""
-        suffix = _pass_suffix(number)
-        others = "#pass"
-        return {
-            name.removesuffix(suffix): at
-            for name, at in self.positions.items()
-            if (name.endswith(suffix) if suffix else others not in name)
-        }
+        return of_pass(self.positions, number)
+
+    def source_marks(self, number: int = 1) -> dict[str, str]:
+        """What is saved of the records before :meth:`source_positions`."""
+        return of_pass(dict(self.saved.marks), number)
 
     def _collector(self) -> NameCollector | None:
         if not self.options.names:
@@ -187,7 +186,7 @@ class Trainer:
             self.first_reason = self.first_reason or step.refused[0].reason
         refused = self._rejects.add(step.refused)
         self.rejected += refused
-        name = step.partition + _pass_suffix(self._pass)
+        name = name_in_pass(step.partition, self._pass)
         self._anchored |= not len(batch) and not step.refused and name not in self.positions
         self.positions[name] = step.next
         self.totals = replace(
@@ -207,7 +206,10 @@ class Trainer:
 
     def _save(self, source: Source | None) -> None:
         self.totals = replace(
-            self.totals, rejects=self._sync_rejects(), positions=tuple(sorted(self.positions.items()))
+            self.totals,
+            rejects=self._sync_rejects(),
+            positions=tuple(sorted(self.positions.items())),
+            marks=tuple(sorted(self._marks().items())),
         )
         try:
             checkpoint.save(
@@ -223,6 +225,19 @@ class Trainer:
             self._names.save_if_due()
         if source is not None:
             source.acknowledge(self.source_positions())
+
+    def _marks(self) -> dict[str, str]:
+        """The marks of all positions: those of before where nothing has moved, else the source's."""
+        still = set(self.positions.items()) & set(self.saved.positions)
+        marks = {name: mark for name, mark in self.saved.marks if (name, self.positions[name]) in still}
+        if self.source is None:
+            return marks
+        for number in range(1, self._pass + 1):
+            at = self.source_positions(number)
+            moved = {name: at[name] for name in at if name_in_pass(name, number) not in marks}
+            found = self.source.marks(moved)
+            marks |= {name_in_pass(name, number): mark for name, mark in found.items()}
+        return marks
 
     def _sync_rejects(self) -> int:
         try:
@@ -289,10 +304,6 @@ def read_newest(
             "from a backup or start a new model in another directory"
         )
     return loaded if loaded is not None else (new(), Progressive(), Totals())
-
-
-def _pass_suffix(number: int) -> str:
-    return "" if number == 1 else f"#pass{number}"
 
 
 def _cannot_write(model: ModelDirectory, what: str, error: OSError) -> str:

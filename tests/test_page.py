@@ -110,22 +110,46 @@ def tile(browser: Browser, label: str) -> str:
     return str(dict(found)[label])
 
 
-def drawn(browser: Browser) -> dict[str, int]:
-    """How many dots of each chart have the color of its first line."""
+def palette(browser: Browser) -> dict[str, str]:
+    """The colors of the scheme that is on, of all that a chart is drawn in: a line, the axes, the grid."""
+    style = "getComputedStyle(document.documentElement)"
+    return {
+        name: browser.run(f"return {style}.getPropertyValue('--{name}').trim()")
+        for name in ("first", "soft", "grid")
+    }
+
+
+def dots(browser: Browser, color: str) -> dict[str, int]:
+    """How many dots of each chart have a color."""
     script = """
-      const color = getComputedStyle(document.documentElement).getPropertyValue('--first').trim();
-      const [r, g, b] = [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
+      const [r, g, b] = [1, 3, 5].map((i) => parseInt(COLOR.slice(i, i + 2), 16));
       return [...document.querySelectorAll('.chart')].map((chart) => {
         const canvas = chart.querySelector('canvas');
         const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
         let dots = 0;
         for (let i = 0; i < data.length; i += 4) {
           const off = Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b);
-          dots += data[i + 3] > 200 && off < 12;
+          dots += data[i + 3] > 150 && off < 12;
         }
         return [chart.querySelector('h2').textContent, dots];
       });"""
-    return {str(title): int(dots) for title, dots in browser.run(script)}
+    found = browser.run(script.replace("COLOR", json.dumps(color)))
+    return {str(title): int(count) for title, count in found}
+
+
+def drawn(browser: Browser) -> dict[str, int]:
+    """How many dots of each chart have the color of its first line."""
+    return dots(browser, palette(browser)["first"])
+
+
+def least(browser: Browser, colors: dict[str, str]) -> int:
+    """Dots of the color that is seen least, in the chart where it is."""
+    return min(min(dots(browser, color).values()) for color in colors.values())
+
+
+def most(browser: Browser, colors: dict[str, str]) -> int:
+    """Dots of the color that is seen most, in the chart where it is."""
+    return max(max(dots(browser, color).values()) for color in colors.values())
 
 
 def score(server: Server, times: int = 20) -> None:
@@ -233,12 +257,27 @@ def test_it_fits_and_can_be_read(
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
-def test_the_charts_follow_the_color_scheme(server: Server, browser: Browser) -> None:
-    browser.resize(*SIZES["desk"], "light")
+@pytest.mark.parametrize("schemes", [("light", "dark"), ("dark", "light")])
+def test_the_charts_follow_the_color_scheme(
+    server: Server, browser: Browser, model: Model, schemes: tuple[str, str]
+) -> None:
+    """Lines, axes and grid are drawn in the scheme that the page is opened in, then in the other one."""
+    at_load, later = schemes
+    browser.resize(*SIZES["desk"], at_load)
     browser.open(server.url + "/")
-    browser.wait(lambda: drawn(browser)["Non-zero weights"] > 20)
-    browser.resize(*SIZES["desk"], "dark")
-    browser.wait(lambda: drawn(browser)["Non-zero weights"] > 20)
+    before = palette(browser)
+    model.learn(2)
+
+    def all_drawn() -> bool:
+        score(server)
+        return least(browser, before) > 20
+
+    browser.wait(all_drawn)
+    browser.resize(*SIZES["desk"], later)
+    after = palette(browser)
+    assert not set(after.values()) & set(before.values())
+    browser.wait(lambda: least(browser, after) > 20)
+    assert most(browser, before) < 5, "something is still drawn in the colors of the scheme before"
 
 
 def test_the_token_is_asked_for_and_kept(model: Model, browser: Browser, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -163,6 +164,48 @@ def test_headers_without_end_are_cut_off(server: Server) -> None:
     # After them, a head is limited as always.
     answer = talk_raw(server.port, REQUEST + begun + b"x: " + b"y" * 2_000_000, hang_up=False)
     assert answer.count(b"HTTP/1.1 431 ") == 1
+
+
+def head_of(size: int) -> bytes:
+    """A request for /healthz whose head has so many bytes, the blank line not counted."""
+    line, name = b"GET /healthz HTTP/1.1\r\n", b"x: "
+    return line + name + b"y" * (size - len(line) - len(name) - 2) + b"\r\n\r\n"
+
+
+def test_a_head_is_limited_to_the_byte_however_it_comes(server: Server) -> None:
+    for size, status in ((4096, b"HTTP/1.1 200 "), (4097, b"HTTP/1.1 431 "), (100_000, b"HTTP/1.1 431 ")):
+        head = head_of(size)
+        for before in (b"", b"GET /healthz HTTP/1.1\r\n\r\n"):
+            answer = talk_raw(server.port, before + head, 1.0, hang_up=False)
+            assert answer.count(status) == 1 + bool(before and status.endswith(b"200 ")), (size, before)
+        with connect(server) as connection:
+            connection.sendall(head[:3000])
+            time.sleep(0.1)
+            connection.sendall(head[3000:])
+            assert connection.recv(65536).startswith(status), size
+
+
+def test_what_a_connection_is_refused_with_is_counted(server: Server) -> None:
+    def counts() -> dict[str, float]:
+        text = httpx.get(server.url + "/metrics").text
+        found = re.findall(r'ftrl_requests_total{route="other",status="(.+)"} (.+)', text)
+        return {status: float(count) for status, count in found}
+
+    before = counts()
+    assert talk_raw(server.port, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert talk_raw(server.port, head_of(5000)).startswith(b"HTTP/1.1 431 ")
+    with connect(server) as connection:
+        assert until_closed(connection)[0].startswith(b"HTTP/1.1 408 ")
+    opened = [connect(server) for _ in range(20)]
+    try:
+        with connect(server) as one_more:
+            assert until_closed(one_more)[0].startswith(b"HTTP/1.1 503 ")
+    finally:
+        for connection in opened:
+            connection.close()
+    after = counts()
+    for status in ("400", "408", "431", "503"):
+        assert after[status] > before.get(status, 0), status
 
 
 def test_so_many_connections_and_no_more(server: Server) -> None:

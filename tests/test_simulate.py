@@ -328,7 +328,7 @@ def simulate(*words: object) -> int:
     return cli.main(["simulate", *map(str, words)])
 
 
-@pytest.mark.parametrize("name", ["e.jsonl", "e.tsv", "e.csv", "e.vw", "e.unknown"])
+@pytest.mark.parametrize("name", ["e.jsonl", "e.tsv", "e.csv", "e.vw", "e", "e.json", "e.NDJSON"])
 def test_command_writes_files_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,7 +346,7 @@ def test_command_writes_files_by_name(
     result = json.loads(printed.out)
     labels = np.concatenate([b.label for b in blocks])[:2500]
     assert (result["rows"], result["clicks"], result["seed"]) == (2500, labels.sum(), 9)
-    assert result["format"] == {".unknown": "jsonl"}.get(path.suffix, path.suffix[1:])
+    assert result["format"] == (path.suffix[1:] if path.suffix in (".tsv", ".csv", ".vw") else "jsonl")
     assert 0.05 < result["best_log_loss"] < 0.4
     assert result["expected_log_loss"] == pytest.approx(result["best_log_loss"], rel=0.2)
     assert "2,500 events to" in printed.err
@@ -360,6 +360,41 @@ def test_command_compresses_and_is_quiet(tmp_path: Path, capsys: pytest.CaptureF
     with zstandard.open(tmp_path / "a.jsonl.zst", "rb") as file:
         assert file.read() == text
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_file_named_parquet_is_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("streams.click_parquet._GROUP_BYTES", 100_000)
+    monkeypatch.setattr(simulate_command, "BLOCK_ROWS", 500)
+    words = ["--rows", 2500, "--seed", 9, "--users", 50, "--quiet", "--with-truth"]
+    assert simulate("--to", tmp_path / "e.parquet", *words) == 0
+    assert simulate("--to", tmp_path / "e.csv", *words) == 0
+    file = parquet.ParquetFile(tmp_path / "e.parquet")
+    assert 1 < file.metadata.num_row_groups < 10
+    rows = file.read().to_pylist()
+    lines = list(csv.DictReader((tmp_path / "e.csv").read_text().splitlines()))
+    assert [list(row) for row in rows] == [[*COLUMNS, "true_probability"]] * 2500
+    for row, line in zip(rows, lines, strict=True):
+        for name, value in row.items():
+            assert value == (line[name] if isinstance(value, str) else float(line[name])), name
+    assert simulate("--to", tmp_path / "none.parquet", "--rows", 0, "--quiet") == 0
+    assert parquet.ParquetFile(tmp_path / "none.parquet").metadata.num_rows == 0
+
+
+def test_every_form_of_the_same_seed_is_learned_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    found = []
+    for form in ("jsonl", "csv", "tsv", "parquet"):
+        path = tmp_path / f"e.{form}"
+        assert simulate("--to", path, "--rows", 5000, "--seed", 4, "--users", 50, "--quiet") == 0
+        words = ["learn", str(path), "--model", str(tmp_path / form), "--schema", "clicks", "--json"]
+        assert cli.main(words) == 0
+        result = json.loads(capsys.readouterr().out)
+        found.append({name: result[name] for name in ("rows", "rejected", "log_loss", "nonzero_weights")})
+    assert found[0]["rows"] == 5000
+    assert found[1:] == found[:1] * 3
 
 
 def test_command_writes_truth_and_criteo(tmp_path: Path) -> None:
@@ -391,6 +426,12 @@ def test_command_appends_to_a_log(tmp_path: Path) -> None:
         (["--to", "x", "--rate", "0"], "--rate must be more than 0"),
         (["--to", "x", "--ctr", "2"], "ctr must be from"),
         (["--to", "ftp://host/x"], "unknown scheme 'ftp'"),
+        (["--to", "x.libsvm"], "--to x.libsvm: events are not written as libsvm; end the name in .jsonl"),
+        (["--to", "x.txt.gz"], "--to x.txt.gz: events are not written as .txt; end the name in .jsonl"),
+        (["--to", "x.parquet.gz"], "--to x.parquet.gz: parquet is written to a file, as it is"),
+        (["--to", "-", "--format", "parquet"], "--to -: parquet is written to a file"),
+        (["--to", "log:x", "--format", "parquet"], "--to log:x: parquet is written to a file"),
+        (["--to", "x.parquet", "--format", "criteo"], "--format criteo: x.parquet is the name of a parquet"),
     ],
 )
 def test_wrong_usage_is_status_2_and_one_line(
@@ -409,8 +450,9 @@ def test_wrong_usage_is_status_2_and_one_line(
 
 
 def test_a_missing_directory_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert simulate("--to", tmp_path / "no" / "x.jsonl", "--rows", 1) == 1
-    assert "there is no directory" in capsys.readouterr().err
+    for name in ("x.jsonl", "x.parquet"):
+        assert simulate("--to", tmp_path / "no" / name, "--rows", 1) == 1
+        assert "there is no directory" in capsys.readouterr().err
 
 
 def test_sinks_refuse_options_they_do_not_have(tmp_path: Path) -> None:

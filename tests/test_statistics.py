@@ -95,6 +95,9 @@ def test_statistics_follow_what_happens(tmp_path: Path) -> None:
         for _ in range(3):
             await client.post("/score", json=EVENT | {"candidates": [{}, {}]})
         await client.post("/score", content=b"{")
+        etag = (await client.get("/static/page.js")).headers["etag"]
+        kept = await client.get("/static/page.js", headers={"if-none-match": etag})
+        assert kept.status_code == 304, "a file that the browser has is no error"
         last, found = first["samples"][-1][0], first
         for _ in range(300):
             found = (await client.get(f"/stats.json?after={last:.0f}")).json()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.naming import Feature, FeatureNamer
-from ftrl_engine.plan import make_plan
+from ftrl_engine.plan import MAX_PLANNED_FIELDS, make_plan, planned_fields
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, make_sink, reset
 from ftrl_engine.text import needs_check
@@ -56,12 +56,21 @@ class Codec(ABC):
         self.bits = bits
         self.need_label = need_label
         self.plan = make_plan(schema, bits)
+        # By number, which crossed fields some record had a value of; twins share it.
+        self._met = np.zeros(MAX_PLANNED_FIELDS, dtype=np.uint8)
         self._sink: Sink | None = None
         self.namer = FeatureNamer(schema, bits)
 
     def twin(self) -> Codec:
         """Another codec that encodes as this one does, for another thread."""
-        return type(self)(self.schema, self.bits, self.need_label)
+        twin = type(self)(self.schema, self.bits, self.need_label)
+        twin._met = self._met
+        return twin
+
+    def unmet(self) -> set[str]:
+        """The crossed fields that no record had a value of, so far: their crosses have no feature."""
+        numbers = {field.name: number for number, (field, _) in enumerate(planned_fields(self.schema))}
+        return {name for cross in self.schema.crosses for name in cross if not self._met[numbers[name]]}
 
     def encode(self, block: Block) -> Iterator[Encoded]:
         """All records of ``block``, in order, in parts of at most MAX_BATCH_ROWS."""
@@ -95,7 +104,7 @@ class Codec(ABC):
             or len(self._sink.records) < rows
             or len(self._sink.slots) < features + MAX_ROW_FEATURES
         ):
-            self._sink = make_sink(rows, features)
+            self._sink = make_sink(rows, features)._replace(met=self._met)
         reset(self._sink)
         return self._sink
 
