@@ -20,7 +20,11 @@ _TAIL_BYTES = 4096
 
 
 class Command:
-    """``ftrl NAME ...`` running; its output goes to files in ``folder``."""
+    """``ftrl NAME ...`` running; its output goes to files in ``folder``.
+
+    Its standard input is a pipe that nobody writes to: when the demo ends, however it ends, the pipe
+    closes, and the command ends as well.
+    """
 
     def __init__(self, folder: Path, name: str, *arguments: str) -> None:
         self.name = name
@@ -29,8 +33,8 @@ class Command:
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             # A session of its own: Ctrl-C in the terminal is for the demo, which ends them in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ftrl_engine", name, *arguments],
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
+                [sys.executable, "-m", "ftrl_engine", name, *arguments, "--end-with-stdin"],
+                stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True,
             )  # fmt: skip
 
     @property
@@ -56,18 +60,23 @@ class Command:
             status = self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise FtrlError(f"`ftrl {self.name}` has not ended {STOP_SECONDS:g} s after SIGTERM") from None
+        self._close()
         if status not in fine:
             raise FtrlError(f"`ftrl {self.name}` has ended with status {status}: {self._last_words()}")
 
     def end(self) -> None:
         """End it whatever it does, in order if it can within a few seconds; nothing where it has ended."""
-        if self._process.poll() is not None:
-            return
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_SECONDS)
-        self._process.kill()
-        self._process.wait()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            self._process.kill()
+            self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def _last_words(self) -> str:
         lines = self._stderr.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()

@@ -25,6 +25,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import socket
 import sys
 from functools import partial
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access.add_argument(
         "--drain", default="0s", metavar="T", help="on a signal: not ready, but answering, for so long (0s)"
     )
+    flags.add_end_with_stdin(access)
     _add_learning(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
     flags.add_output(parser)
@@ -123,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
 
     learn_options(args)
     settings = settings_of(args)
+    if args.end_with_stdin:
+        flags.when_stdin_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     with listen(args.host, args.port) as listener:
         if settings.token is None and not is_local(listener):
             print(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +17,10 @@ from ftrl_engine.errors import ConfigError
 if TYPE_CHECKING:
     from ftrl_engine.schema import Schema
     from streams.source import Source, SourceOptions
+
+INTERRUPTED = 130
+# What is still being done when standard input has ended may take so long.
+_LAST_SECONDS = 60.0
 
 
 def add_source(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -39,7 +46,6 @@ def add_kafka(parser: argparse._ActionsContainer) -> None:
 
 def kafka_options(kafka: str | None, uris: list[str]) -> dict[str, str] | None:
     """The properties of --kafka FILE, over those of FTRL_KAFKA_...; None without a kafka:// address."""
-    import os
     from pathlib import Path
 
     if not any(uri.startswith("kafka:") for uri in uris):
@@ -57,6 +63,15 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """--json and --quiet."""
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, nothing else")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def add_end_with_stdin(parser: argparse._ActionsContainer) -> None:
+    """--end-with-stdin."""
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end cleanly when standard input ends: when the program that started this one is gone",
+    )
 
 
 def source_of(words: list[str]) -> str | list[str]:
@@ -111,6 +126,20 @@ def parameters(pairs: list[str]) -> Mapping[str, float | str]:
         except ValueError:
             values[name] = text
     return values
+
+
+def when_stdin_ends(stop: Callable[[], None]) -> None:
+    """Ask for a clean end, from a thread, when standard input ends; the process ends soon in any case."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        stop()
+        time.sleep(_LAST_SECONDS)
+        # Nothing waits for this process any more, and whatever it does can be done again from what is saved.
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, name="ftrl-stdin", daemon=True).start()
 
 
 @contextmanager

@@ -20,19 +20,14 @@ from ftrl_engine.learners import learner_names
 from streams import flags
 
 if TYPE_CHECKING:
-    import threading
-
     from ftrl_engine.schema import Schema
     from streams.model_directory import ModelDirectory
     from streams.progress import ProgressLine
     from streams.sink import Sink
     from streams.trainer import Trainer, TrainOptions
 
-INTERRUPTED = 130
 DEFAULT_BITS = 22
 DEFAULT_LEARNER = "ftrl_proximal"
-# What is still being done when standard input has ended may take so long.
-_LAST_SECONDS = 60.0
 _COMMON = ("alpha", "beta", "l1", "l2")
 
 
@@ -43,11 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passes", type=int, metavar="N", help="times over the source (default 1)")
     parser.add_argument("--follow", action="store_true", help="wait for more events at the end")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N learned events")
-    parser.add_argument(
-        "--end-with-stdin",
-        action="store_true",
-        help="end cleanly when standard input ends: when the program that started this one is gone",
-    )
+    flags.add_end_with_stdin(parser)
     parser.add_argument(
         "--seed", type=int, metavar="N", help="accepted by every command; learning draws no numbers"
     )
@@ -214,7 +205,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         names=DEFAULT_LIMIT if args.names is None else args.names,
     )
     if args.end_with_stdin:
-        threading.Thread(target=_end_with_stdin, args=[options.stop], daemon=True).start()
+        flags.when_stdin_ends(options.stop.set)
     with Trainer(model, options) as trainer, flags.stop_on_signals(options.stop):
         unmet = _passes(args, model, trainer, options)
         seconds = options.clock() - trainer.started
@@ -228,7 +219,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     elif not args.quiet:
         progress.say(_table(result))
     if options.stop.is_set():
-        return INTERRUPTED
+        return flags.INTERRUPTED
     if trainer.rejected and not trainer.rows:
         print(
             f"ftrl learn: all {trainer.rejected:,} events were refused ({trainer.first_reason}); "
@@ -237,19 +228,6 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         )
         return 1
     return 0
-
-
-def _end_with_stdin(stop: threading.Event) -> None:
-    """Ask for a clean end when standard input ends; the process ends soon after in any case."""
-    import os
-    import time
-
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    stop.set()
-    time.sleep(_LAST_SECONDS)
-    # Nothing waits for this process any more, and whatever it does can be done again from its checkpoint.
-    os._exit(INTERRUPTED)
 
 
 def _rejects(args: argparse.Namespace) -> Sink | None:

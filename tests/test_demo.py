@@ -108,6 +108,19 @@ def test_a_signal_ends_everything(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_left_of_a_demo_that_is_killed(tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", "600", "--rate", "1000") as process:
+        read_until(process, "learned")
+        assert len(running(str(tmp_path))) >= 2
+        process.kill()
+        process.wait()
+        wait_until(lambda: running(str(tmp_path)) == [], 30, "the end of the commands", lambda: None)
+    # They have ended in order: what was learned last is saved.
+    (folder,) = tmp_path.iterdir()
+    newest = newest_snapshots(folder / "model")[0]
+    assert (folder / "model" / "checkpoints" / newest.name).exists()
+
+
 def test_a_command_that_dies_fails_the_demo(tmp_path: Path) -> None:
     with demo(tmp_path, "--seconds", "600", "--rate", "1000") as process:
         read_until(process, "learned")
