@@ -10,7 +10,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from streams.kafka_client import EARLIEST, LATEST, Fetched, KafkaClient, OffsetO
 from streams.kafka_connection import connect
 from streams.kafka_fields import with_fields
 from streams.kafka_options import KafkaOptions, read_extra_properties, read_options
+from streams.kafka_partitions import ReadPartition, ReadPartitions
 from streams.kafka_patience import RETRY_SECONDS, Patience
 from streams.kafka_positions import MAX_OFFSET, PartitionName, offset_of, position_of
 from streams.source import Block, Positions, Source, SourceOptions
@@ -45,18 +45,6 @@ def open(uri: str, positions: Positions, options: SourceOptions) -> KafkaSource:
         return connect(chosen.client, servers, address.topic, chosen.group, properties)
 
     return KafkaSource(KafkaAddress(servers, address.topic), client, positions, chosen, options)
-
-
-@dataclass(slots=True)
-class _Partition:
-    """name  in blocks and checkpoints; position  after everything returned; begun  where reading began
-    end  the offset where a bounded run finishes
-    """
-
-    name: str
-    position: int
-    begun: int
-    end: int | None
 
 
 class KafkaSource(Source):
@@ -88,7 +76,7 @@ class KafkaSource(Source):
         self._clock, self._sleep, self._wall = clock, sleep, wall
         self._patience = Patience(self.uri, chosen.give_up_after, clock, sleep)
         self._ready: deque[Block] = deque()
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions = ReadPartitions()
         self._commit: dict[int, int] | None = None
         self._lost = 0
         self._last_event: float | None = None  # seconds since 1970
@@ -110,15 +98,10 @@ class KafkaSource(Source):
         return self._finished
 
     def positions(self) -> dict[str, int]:
-        return {each.name: each.position for each in self._partitions.values()}
+        return self._partitions.positions()
 
     def fraction(self) -> float | None:
-        parts = [(each.begun, each.position, each.end) for each in self._partitions.values()]
-        whole = sum(end - offset_of(begun) for begun, _, end in parts if end is not None)
-        if self._follow or whole <= 0:
-            return None if self._follow else 1.0
-        read = sum(min(offset_of(at), end) - offset_of(b) for b, at, end in parts if end is not None)
-        return read / whole
+        return None if self._follow else self._partitions.fraction()
 
     def status(self) -> Mapping[str, float | int | str]:
         """Lag in messages, messages lost, seconds since the last event, partitions, client."""
@@ -145,7 +128,8 @@ class KafkaSource(Source):
             assert number is not None
             self._partitions[number.number].position = block.next
             return block
-        if not self._follow and self._at_end():
+        # Nothing waits here, and the client has passed the end of every partition.
+        if not self._follow and self._partitions.ended(self._client.position):
             self._finished = True
         return None
 
@@ -179,7 +163,7 @@ class KafkaSource(Source):
         ends = self._client.offsets(sorted(beginning.positions), LATEST) if bounded else {}
         for number, position in beginning.positions.items():
             name = str(PartitionName(self._topic_name, number, self._topic.topic_id))
-            self._partitions[number] = _Partition(name, position, position, ends.get(number))
+            self._partitions[number] = ReadPartition(name, position, position, ends.get(number))
         self._assign()
         self._take(beginning)
 
@@ -195,7 +179,7 @@ class KafkaSource(Source):
                 self._ready.append(empty_block(name, position, refused))
 
     def _assign(self) -> None:
-        self._client.assign({number: offset_of(each.position) for number, each in self._partitions.items()})
+        self._client.assign(self._partitions.offsets())
 
     def _fetch(self, timeout: float) -> None:
         try:
@@ -286,7 +270,7 @@ class KafkaSource(Source):
         for number in numbers:
             name = str(PartitionName(self._topic_name, number, self._topic.topic_id))
             position = position_of(first[number])
-            self._partitions[number] = _Partition(name, position, position, None)
+            self._partitions[number] = ReadPartition(name, position, position, None)
         self._assign()
         _log.warning("%s: new partitions are read as well: %s", self.uri, ", ".join(map(str, numbers)))
 
@@ -296,29 +280,16 @@ class KafkaSource(Source):
             self._patience.give_up(error)
         self._patience.bear(error)
 
-    def _at_end(self) -> bool:
-        """Nothing waits, and the client has passed the end of every partition."""
-        return all(
-            each.end is None or max(offset_of(each.position), self._client.position(number)) >= each.end
-            for number, each in self._partitions.items()
-        )
-
     def _send_commit(self, wait: bool) -> None:
         commit, self._commit = self._commit, None
         if commit:
             self._client.commit(commit, wait)
 
     def _note_status(self) -> None:
-        ends = {number: self._client.end(number) for number in self._partitions}
-        lag = sum(
-            max(0, end - offset_of(self._partitions[number].position))
-            for number, end in ends.items()
-            if end is not None
-        )
         self._status = {
             "client": self._client.name,
             "partitions": len(self._partitions),
-            "lag": lag,
+            "lag": self._partitions.lag(self._client.end),
             "lost": self._lost,
         }
         if self._last_event is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftrl_engine.learners import learner_names
 from streams import flags
@@ -192,6 +192,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     import threading
 
     from streams.cadence import Cadence
+    from streams.learn_report import report, summary, table, warnings_of
     from streams.name_store import DEFAULT_LIMIT
     from streams.trainer import Trainer, TrainOptions
 
@@ -200,7 +201,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         checkpoint_every=Cadence.parse(args.checkpoint_every, "--checkpoint-every"),
         publish_every=Cadence.parse(args.publish_every, "--publish-every"),
         stop=threading.Event(),
-        report=lambda trainer: _report(trainer, progress),
+        report=lambda trainer: report(trainer, progress),
         rejects=_rejects(args),
         names=DEFAULT_LIMIT if args.names is None else args.names,
     )
@@ -210,14 +211,14 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         unmet = _passes(args, model, trainer, options)
         seconds = options.clock() - trainer.started
         result = summary(trainer, seconds)
-    if warnings := _warnings(model.settings.schema, unmet, trainer.rows):
+    if warnings := warnings_of(model.settings.schema, unmet, trainer.rows):
         result["warnings"] = warnings
         for text in warnings:
             progress.say(f"warning: {text}")
     if args.json:
         print(json.dumps(result))
     elif not args.quiet:
-        progress.say(_table(result))
+        progress.say(table(result))
     if options.stop.is_set():
         return flags.INTERRUPTED
     if trainer.rejected and not trainer.rows:
@@ -267,87 +268,3 @@ def _passes(
         finally:
             source.close()
     return unmet
-
-
-def _warnings(schema: Schema, unmet: set[str], rows: int) -> list[str]:
-    """What the schema promises and the events of this run did not hold."""
-    from ftrl_engine.plan import cross_name
-
-    never = [(cross, [name for name in cross if name in unmet]) for cross in schema.crosses]
-    return [
-        f"cross {cross_name(cross)} had no value in any event: {' and '.join(map(repr, names))} occurred in "
-        f"none of {rows:,}; check the name in the schema"
-        for cross, names in never
-        if names and rows
-    ]
-
-
-def _report(trainer: Trainer, progress: ProgressLine) -> None:
-    from streams.progress import quantity
-
-    metrics = trainer.run_metrics
-    seconds = max(trainer.options.clock() - trainer.started, 1e-9)
-    fraction = trainer.source.fraction() if trainer.source else None
-    if not trainer.rows and not trainer.rejected:
-        return  # nothing has come yet, or the first kernels are being compiled
-    progress.show(
-        f"{trainer.rows:,} rows  {trainer.rows / seconds:,.0f} rows/s  "
-        f"log loss {quantity(metrics.log_loss)}  calibration {quantity(metrics.calibration, 3)}  "
-        f"non-zeros {trainer.nonzero_weights:,}  "
-        f"refused {trainer.rejected:,}{_live(trainer)}",
-        fraction,
-    )
-
-
-def _live(trainer: Trainer) -> str:
-    """How far learning is behind a live source."""
-    status = trainer.source.status() if trainer.source else {}
-    text = ""
-    if "lag" in status:
-        text += f"  lag {status['lag']:,}"
-    if "lag_bytes" in status:
-        text += f"  behind {status['lag_bytes']:,} bytes"
-    if status.get("lost"):
-        text += f"  lost {status['lost']:,}"
-    if "last_event_age" in status:
-        text += f"  last event {status['last_event_age']:.1f} s ago"
-    return text
-
-
-def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
-    """The JSON of the contract, and the history of the model as ``total``."""
-    from streams.checkpoint import count_touched
-
-    settings = trainer.model.settings
-    run = trainer.run_metrics.summary()
-    return run | {
-        "rows": trainer.rows,
-        "rejected": trainer.rejected,
-        "nonzero_weights": trainer.nonzero_weights,
-        "slots_touched": int(count_touched(trainer.learner.state)),
-        "seconds": round(seconds, 6),
-        "rows_per_second": round(trainer.rows / seconds, 1) if seconds > 0 else None,
-        "positions": dict(sorted(trainer.positions.items())),
-        "source": dict(trainer.source.status()) if trainer.source else {},
-        "model": str(trainer.model.path),
-        "learner": {"name": settings.learner, "bits": settings.bits, **settings.parameters},
-        "total": trainer.metrics.summary()
-        | {"rows": trainer.totals.rows, "rejected": trainer.totals.rejected},
-    }
-
-
-def _table(result: dict[str, Any]) -> str:
-    from streams.progress import quantity
-
-    if not result["rows"] and not result["rejected"]:
-        return f"nothing new to learn; the model has learned {result['total']['rows']:,} events"
-    names = ("rows", "rejected", "log_loss", "normalized_entropy", "auc", "calibration", "label_mean")
-    lines = [f"{name.replace('_', ' '):<20}{quantity(result[name]):>14}" for name in names]
-    lines.append(f"{'non-zero weights':<20}{quantity(result['nonzero_weights']):>14}")
-    lines.append(f"{'rows/s':<20}{quantity(int(result['rows_per_second'] or 0)):>14}")
-    if result["source"].get("lost"):
-        lines.append(f"{'lost events':<20}{quantity(result['source']['lost']):>14}")
-    if result["rejected"]:
-        lines.append(f"refused events: {result['model']}/rejected.jsonl")
-    lines.append(f"model: {result['model']}   (ftrl inspect --model {result['model']})")
-    return "\n".join(lines)
