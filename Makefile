@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Further arguments of the command behind a target: make test ARGS="-k container"
 ARGS   ?=
-# Processes that run the tests without a broker; 0: none beside pytest itself.
+# Processes that run the tests without a broker, and those with one, each with its own.
 JOBS   ?= 2
+BROKERS ?= 2
 
 BIN     := $(VENV)/bin
 # Stamps live in the environment they describe, so removing it removes them.
@@ -35,7 +36,7 @@ test: $(DEV) ## Run the tests; those with a broker, which mostly wait, beside al
 # 5: no test is selected, as when ARGS names some of the other kind. What the broker's tests say is kept
 # until they are through, so that two reports do not run into each other.
 test-broker: $(DEV)
-	@said=$$(mktemp); $(BIN)/pytest -m kafka $(ARGS) >$$said 2>&1; status=$$?; cat $$said; rm -f $$said; \
+	@said=$$(mktemp); $(BIN)/pytest -n $(BROKERS) --dist loadfile -m kafka $(ARGS) >$$said 2>&1; status=$$?; cat $$said; rm -f $$said; \
 		[ $$status -eq 0 ] || [ $$status -eq 5 ]
 
 test-others: $(DEV)

@@ -43,12 +43,13 @@ def newest(model: Path) -> int:
 
 
 def contents(model: Path) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The arrays and the metadata of the final checkpoint, positions left out."""
+    """The arrays and the metadata of the final checkpoint, without where it stands in its source."""
     path = model / "checkpoints" / f"{newest(model)}.safetensors"
     with safe_open(path, "numpy") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata())
-    metadata.pop("positions")
+    for of_source in ("positions", "marks"):
+        metadata.pop(of_source)
     # A checksum over the whole content differs with the positions.
     metadata = {name: value for name, value in metadata.items() if "sum" not in name and "digest" not in name}
     return {name: str(a.dtype).encode() + a.tobytes() for name, a in arrays.items()}, metadata
