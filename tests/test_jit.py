@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from ftrl_engine import jit
 from ftrl_engine.decimals import read_decimal
 from ftrl_engine.hashing import hash_bytes
 from ftrl_engine.intrinsics import load32, load64, trailing_zeros
-from ftrl_engine.jit import COMPILED, kernel
+from ftrl_engine.jit import COMPILED, inlined, kernel
 
 PACKAGE = Path(ftrl_engine.__file__).parent
 
@@ -95,6 +96,45 @@ def test_a_changed_helper_reaches_its_callers_and_the_rest_comes_from_disk(copie
     third = run(copied, **cache)
     assert (third["value"], third["hits"]) == (1.5, 0)
     assert third["cache"] != first["cache"]
+
+
+@needs_compiler
+def test_checkouts_with_equal_sources_share_what_was_compiled(copied: Path, tmp_path: Path) -> None:
+    cache = {"FTRL_CACHE_DIR": str(tmp_path / "cache")}
+    other = tmp_path / "other"
+    shutil.copytree(copied / PACKAGE.name, other / PACKAGE.name)
+    first, second = run(copied, **cache), run(other, **cache)
+    assert (first["hits"], second["hits"]) == (0, 1)
+    assert first["home"] != second["home"]
+
+
+@needs_compiler
+def test_processes_that_need_a_kernel_at_the_same_time_compile_it_once(copied: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        cache = {"FTRL_CACHE_DIR": str(copied / "cache")}
+        found = list(pool.map(lambda _: run(copied, **cache), range(3)))
+    assert [one["value"] for one in found] == [0.5] * 3
+    assert sorted(one["hits"] for one in found) == [0, 1, 1]
+
+
+@needs_compiler
+def test_a_literal_does_not_compile_a_function_again() -> None:
+    calls_twice(1)
+    part = cast(Any, plus)._part
+    assert len(part.overloads) == 1
+    assert not cast(Any, plus).overloads, "nothing is compiled for Python that Python has not called"
+    assert plus(2, 3) == 5
+    assert len(cast(Any, plus).overloads) == 1
+
+
+@inlined
+def plus(a: int, b: int) -> int:
+    return a + b
+
+
+@kernel
+def calls_twice(a: int) -> int:
+    return plus(plus(a, 1), plus(a, 2))
 
 
 @needs_compiler

@@ -20,7 +20,7 @@ from tests.kafka_topic import CLIENTS, Topic
 pytestmark = pytest.mark.kafka
 
 KILLS = 25
-ROWS = 200_000
+ROWS = 300_000
 BITS = 20
 
 
@@ -71,9 +71,9 @@ def kill_on_the_way(words: Sequence[str], model: Path, output: Path, kills: int,
         if number % 5:
             while newest(model) < share * 0.9 * rows and process.is_alive() and time.monotonic() < deadline:
                 time.sleep(0.002)
-            time.sleep(chance.random() * 0.03)
+            time.sleep(chance.random() * 0.015)
         else:
-            time.sleep(chance.random() * 0.7)  # while it connects, or a little later
+            time.sleep(chance.random() * 0.2)  # while it connects, or a little later
         met += process.is_alive()
         process.kill()
         process.join(30)
@@ -98,7 +98,7 @@ def test_25_kills_give_the_bytes_of_learning_from_a_file(
         words = ["learn", f"{topic.uri}?client={client}", *common, str(model), "--publish-every", "9000rows"]
         words += ["--checkpoint-every", "1500rows"]
         met = kill_on_the_way(words, model, output, KILLS, ROWS, seed=11)
-        assert met >= KILLS * 4 // 5, "the learner was too fast to be killed"
+        assert met >= KILLS * 4 // 5, f"the learner was too fast: {met} of {KILLS} kills met it"
         finish(words, output)
     assert newest(model) == ROWS
     assert contents(model) == contents(tmp_path / "file")
