@@ -9,7 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from ftrl_engine import jit
 from ftrl_engine.decimals import read_decimal
 from ftrl_engine.hashing import hash_bytes
 from ftrl_engine.intrinsics import load32, load64, trailing_zeros
-from ftrl_engine.jit import COMPILED, inlined, kernel
+from ftrl_engine.jit import COMPILED, kernel
 
 PACKAGE = Path(ftrl_engine.__file__).parent
 
@@ -117,24 +117,24 @@ def test_processes_that_need_a_kernel_at_the_same_time_compile_it_once(copied: P
     assert sorted(one["hits"] for one in found) == [0, 1, 1]
 
 
-@needs_compiler
-def test_a_literal_does_not_compile_a_function_again() -> None:
-    calls_twice(1)
-    part = cast(Any, plus)._part
-    assert len(part.overloads) == 1
-    assert not cast(Any, plus).overloads, "nothing is compiled for Python that Python has not called"
-    assert plus(2, 3) == 5
-    assert len(cast(Any, plus).overloads) == 1
-
-
-@inlined
-def plus(a: int, b: int) -> int:
+def add(a: int, b: int) -> int:
     return a + b
 
 
-@kernel
-def calls_twice(a: int) -> int:
-    return plus(plus(a, 1), plus(a, 2))
+@needs_compiler
+def test_a_literal_does_not_compile_a_function_again() -> None:
+    from ftrl_engine.kernels import Kernel
+
+    plus: Any = Kernel(add, {}, None)
+
+    def thrice(a: int) -> Any:
+        return plus(plus(a, 1), plus(a, 2))
+
+    assert Kernel(thrice, {}, None)(1) == 5
+    assert len(plus._part.overloads) == 1
+    assert not plus.overloads, "nothing is compiled for Python that Python has not called"
+    assert plus(2, 3) == 5
+    assert len(plus.overloads) == 1
 
 
 @needs_compiler
