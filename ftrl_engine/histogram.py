@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.intrinsics import ldexp
 from ftrl_engine.jit import kernel
 
 Floats = NDArray[np.float64]
@@ -71,7 +72,7 @@ def add_to_histogram(
     """Add the rows from ``row`` on until too many bins are occupied; the next row to add."""
     mask = bins.size - 1
     capacity = bins.size >> 1
-    scale = math.ldexp(1.0, int(grid[LEVEL]))
+    scale = ldexp(1.0, int(grid[LEVEL]))
     amount = 1.0
     for i in range(row, margins.size):
         if importance.size > 0:

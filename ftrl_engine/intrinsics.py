@@ -1,214 +1,106 @@
 """What kernels do that numba has no words for: memory by address, many bytes at once, prefetching.
 
-Each is an intrinsic of the compiler and, with ``NUMBA_DISABLE_JIT=1``, plain Python that does the same.
+Here stands what each does, in plain Python, which is what runs with ``NUMBA_DISABLE_JIT=1``; the code of
+each for kernels stands under the same name in :mod:`ftrl_engine.intrinsic_code`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from ftrl_engine.jit import COMPILED, kernel
+from ftrl_engine.jit import intrinsic
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(builder.bitcast(data, ir.IntType(8).as_pointer()), [offset])
+@intrinsic
+def load64(buffer: Any, index: Any) -> Any:
+    """The uint64 whose little-endian bytes are ``buffer[index : index + 8]``."""
+    return np.uint64(int.from_bytes(bytes(buffer[index : index + 8]), "little"))
 
 
-def _loader(bits: int) -> Callable[..., Any]:
-    """An unaligned little-endian load of ``bits`` bits from a uint8 array."""
-    result = types.uint64 if bits == 64 else types.uint32
-
-    def load(typingctx: Any, buffer: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pointer = _address(context, builder, signature.args[0], args[0], args[1])
-            typed = builder.bitcast(pointer, ir.IntType(bits).as_pointer())
-            value = builder.load(typed)
-            value.align = 1
-            return value
-
-        return result(buffer, types.intp), codegen
-
-    return load
+@intrinsic
+def load32(buffer: Any, index: Any) -> Any:
+    """The uint32 whose little-endian bytes are ``buffer[index : index + 4]``."""
+    return np.uint32(int.from_bytes(bytes(buffer[index : index + 4]), "little"))
 
 
-if COMPILED:
-    load64 = intrinsic(_loader(64))
-    load32 = intrinsic(_loader(32))
+@intrinsic
+def at(array: Any, index: Any) -> Any:
+    """``array[index]`` of a 1-d array for an index that is never negative.
 
-    @intrinsic
-    def at(typingctx: Any, array: Any, index: Any) -> Any:
-        """``array[index]`` of a 1-d array for an index that is never negative.
+    An ordinary signed index may count from the end, which costs three instructions and a
+    register for every access; loops over bytes and cells do without.
+    """
+    return array[index]
 
-        An ordinary signed index may count from the end, which costs three instructions and a
-        register for every access; loops over bytes and cells do without.
-        """
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            array_type = signature.args[0]
-            data = context.make_array(array_type)(context, builder, args[0]).data
-            return context.unpack_value(builder, array_type.dtype, builder.gep(data, [args[1]]))
+@intrinsic
+def put_at(array: Any, index: Any, value: Any) -> None:
+    """``array[index] = value`` of a 1-d array for an index that is never negative."""
+    array[index] = value
 
-        return array.dtype(array, types.intp), codegen
 
-    @intrinsic
-    def put_at(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-        """``array[index] = value`` of a 1-d array for an index that is never negative."""
+@intrinsic
+def flat(table: Any) -> Any:
+    """The cells of a 2-d table in C order, one after the other."""
+    return table.reshape(-1)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            array_type = signature.args[0]
-            data = context.make_array(array_type)(context, builder, args[0]).data
-            context.pack_value(builder, array_type.dtype, args[2], builder.gep(data, [args[1]]))
-            return context.get_dummy_value()
 
-        return types.void(array, types.intp, array.dtype), codegen
+@intrinsic
+def byte_mask(buffer: Any, index: Any, byte: Any) -> Any:
+    """Bit i of the uint64 tells whether ``buffer[index + i] == byte``; reads 64 bytes."""
+    found = np.packbits(buffer[index : index + 64] == byte, bitorder="little")
+    return np.uint64(int.from_bytes(found.tobytes(), "little"))
 
-    @intrinsic
-    def byte_mask(typingctx: Any, buffer: Any, index: Any, byte: Any) -> Any:
-        """Bit i of the uint64 tells whether ``buffer[index + i] == byte``; reads 64 bytes."""
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pointer = _address(context, builder, signature.args[0], args[0], args[1])
-            wide = ir.VectorType(ir.IntType(8), 64)
-            text = builder.load(builder.bitcast(pointer, wide.as_pointer()))
-            text.align = 1
-            one = builder.insert_element(
-                ir.Constant(wide, ir.Undefined), builder.trunc(args[2], ir.IntType(8)), ir.IntType(32)(0)
-            )
-            all_of_it = builder.shuffle_vector(
-                one, one, ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
-            )
-            return builder.bitcast(builder.icmp_unsigned("==", text, all_of_it), ir.IntType(64))
+@intrinsic
+def string_mask(buffer: Any, index: Any) -> Any:
+    """Bit i of the uint32: ``buffer[index + i]`` is a quote, a backslash or below 32; reads 32 bytes."""
+    text = buffer[index : index + 32]
+    found = np.packbits((text == 34) | (text == 92) | (text < 32), bitorder="little")
+    return np.uint32(int.from_bytes(found.tobytes(), "little"))
 
-        return types.uint64(buffer, types.intp, types.intp), codegen
 
-    @intrinsic
-    def string_mask(typingctx: Any, buffer: Any, index: Any) -> Any:
-        """Bit i of the uint32: ``buffer[index + i]`` is a quote, a backslash or below 32; reads 32 bytes."""
+@intrinsic
+def prefetch(table: Any, row: Any) -> None:
+    """Ask the memory for row ``row`` of a 2-d table that will be written soon."""
+    return None
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pointer = _address(context, builder, signature.args[0], args[0], args[1])
-            wide = ir.VectorType(ir.IntType(8), 32)
-            text = builder.load(builder.bitcast(pointer, wide.as_pointer()))
-            text.align = 1
-            quotes, backslashes, controls = (
-                builder.icmp_unsigned(how, text, ir.Constant(wide, [byte] * 32))
-                for how, byte in (("==", 34), ("==", 92), ("<", 32))
-            )
-            found = builder.or_(builder.or_(quotes, backslashes), controls)
-            return builder.bitcast(found, ir.IntType(32))
 
-        return types.uint32(buffer, types.intp), codegen
+@intrinsic
+def strtod(text: int) -> float:
+    """The number whose text, ended by a zero byte, stands at the address ``text``."""
+    raise NotImplementedError("plain Python has no addresses")
 
-    @intrinsic
-    def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
-        """Ask the memory for row ``row`` of a 2-d table that will be written soon."""
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            array = context.make_array(signature.args[0])(context, builder, args[0])
-            stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
-            offset = builder.mul(args[1], stride)
-            pointer = _address(context, builder, signature.args[0], args[0], offset)
-            int32 = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [pointer.type, int32, int32, int32])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-            builder.call(function, [pointer, int32(1), int32(3), int32(1)])
-            return context.get_dummy_value()
+@intrinsic
+def stack_text() -> int:
+    """The address of 1024 bytes that live until the calling function returns."""
+    raise NotImplementedError("plain Python has no addresses")
 
-        return types.void(table, types.intp), codegen
 
-    # The C library's correctly rounded reader of decimals; addresses are integers here.
-    _strtod = types.ExternalFunction("strtod", types.float64(types.intp, types.intp))
+@intrinsic
+def put(address: int, byte: Any) -> None:
+    """Write one byte to an address."""
+    raise NotImplementedError("plain Python has no addresses")
 
-    @kernel
-    def strtod(text: int) -> float:
-        """The number whose text, ended by a zero byte, stands at the address ``text``."""
-        return float(_strtod(text, np.intp(0)))
 
-    @intrinsic
-    def stack_text(typingctx: Any) -> Any:
-        """The address of 1024 bytes that live until the calling function returns."""
+@intrinsic
+def ldexp(x: float, exponent: Any) -> float:
+    """x 2**exponent."""
+    return math.ldexp(x, exponent)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            text = cgutils.alloca_once(builder, ir.IntType(8), size=1024)
-            return builder.ptrtoint(text, ir.IntType(types.intp.bitwidth))
 
-        return types.intp(), codegen
+@intrinsic
+def count_ones(word: Any) -> int:
+    """How many bits of a uint64 are set."""
+    return int(word).bit_count()
 
-    @intrinsic
-    def put(typingctx: Any, address: Any, byte: Any) -> Any:
-        """Write one byte to an address."""
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-            builder.store(builder.trunc(args[1], ir.IntType(8)), pointer)
-            return context.get_dummy_value()
-
-        return types.void(types.intp, types.int64), codegen
-
-    @intrinsic
-    def count_ones(typingctx: Any, word: Any) -> Any:
-        """How many bits of a uint64 are set."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.ctpop(args[0])
-
-        return types.int64(types.uint64), codegen
-
-    @intrinsic
-    def trailing_zeros(typingctx: Any, word: Any) -> Any:
-        """The number of zero bits below the lowest set bit of a uint64; 64 where none is set."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.cttz(args[0], ir.IntType(1)(0))
-
-        return types.int64(types.uint64), codegen
-
-else:
-
-    def load64(buffer: Any, index: int) -> Any:
-        return np.uint64(int.from_bytes(bytes(buffer[index : index + 8]), "little"))
-
-    def load32(buffer: Any, index: int) -> Any:
-        return np.uint32(int.from_bytes(bytes(buffer[index : index + 4]), "little"))
-
-    def at(array: Any, index: int) -> Any:
-        return array[index]
-
-    def put_at(array: Any, index: int, value: Any) -> None:
-        array[index] = value
-
-    def byte_mask(buffer: Any, index: int, byte: int) -> Any:
-        found = np.packbits(buffer[index : index + 64] == byte, bitorder="little")
-        return np.uint64(int.from_bytes(found.tobytes(), "little"))
-
-    def string_mask(buffer: Any, index: int) -> Any:
-        text = buffer[index : index + 32]
-        found = np.packbits((text == 34) | (text == 92) | (text < 32), bitorder="little")
-        return np.uint32(int.from_bytes(found.tobytes(), "little"))
-
-    def prefetch(table: Any, row: int) -> None:
-        return None
-
-    def strtod(text: int) -> float:
-        raise NotImplementedError("plain Python has no addresses")
-
-    def stack_text() -> int:
-        raise NotImplementedError("plain Python has no addresses")
-
-    def put(address: int, byte: int) -> None:
-        raise NotImplementedError("plain Python has no addresses")
-
-    def count_ones(word: Any) -> int:
-        return int(word).bit_count()
-
-    def trailing_zeros(word: Any) -> int:
-        value = int(word)
-        return (value & -value).bit_length() - 1 if value else 64
+@intrinsic
+def trailing_zeros(word: Any) -> int:
+    """The number of zero bits below the lowest set bit of a uint64; 64 where none is set."""
+    value = int(word)
+    return (value & -value).bit_length() - 1 if value else 64

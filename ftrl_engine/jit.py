@@ -1,9 +1,8 @@
 """The one way to compile.
 
-Every compiled function of the project goes through :func:`kernel` or :func:`inlined`. numba
-stamps a cached kernel with its own source file only, so a change in a helper would leave its
-callers stale; the cache directory is therefore keyed by a digest of all sources that
-hold kernels. Where no cache can be written, kernels are compiled in memory.
+Every compiled function of the project goes through :func:`kernel` or :func:`inlined`. A change in
+a helper must reach its callers, so the cache directory is keyed by a digest of all sources
+that hold kernels. Where no cache can be written, kernels are compiled in memory.
 
 With ``NUMBA_DISABLE_JIT=1`` the same functions run as plain Python, which is how the
 tests compare them with the slow oracles.
@@ -13,29 +12,36 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
-from numba.core import config
+
+from ftrl_engine.kernels import Intrinsic, Kernel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-COMPILED = not config.DISABLE_JIT
+COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 _DIGEST = re.compile("[0-9a-f]{20}")
 _KEPT_SECONDS = 30 * 86_400
 _PACKAGES = ("ftrl_engine", "streams", "serving", "bench")
 
 
+def _compiler_version() -> bytes:
+    """What tells one numba from another, without loading it."""
+    found = importlib.util.find_spec("numba")
+    folders = (found.submodule_search_locations or ()) if found is not None else ()
+    return b"".join((Path(folder) / "_version.py").read_bytes() for folder in folders)
+
+
 def _digest_of_sources() -> str:
-    digest = hashlib.sha256(f"{numba.__version__} {np.__version__}".encode())
+    digest = hashlib.sha256(_compiler_version())
     root = Path(__file__).resolve().parent.parent
     for package in _PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
@@ -43,22 +49,6 @@ def _digest_of_sources() -> str:
             if b"kernel" in text or b"inlined" in text or b"intrinsic" in text:
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0" + text)
     return digest.hexdigest()[:20]
-
-
-def spare_blas() -> None:
-    """Let numba start without BLAS, for which it loads scipy.linalg: a fifth of a command's start.
-
-    No kernel here needs it. For programs of this project only, because kernels of others in the
-    same process would be refused linear algebra.
-    """
-    if "scipy.linalg" in sys.modules or "numba.np.arraymath" in sys.modules:
-        return
-    blocked: dict[str, Any] = cast(dict[str, Any], sys.modules)
-    blocked["scipy.linalg"] = None
-    try:
-        importlib.import_module("numba.np.arraymath")
-    finally:
-        del blocked["scipy.linalg"]
 
 
 def _writable(directory: Path) -> bool:
@@ -99,7 +89,7 @@ CACHE: Path | None = _find_cache() if COMPILED else None
 
 def cache_is_cold() -> bool:
     """True when the kernels of this version are not on disk yet and must be compiled."""
-    return COMPILED and (CACHE is None or next(CACHE.rglob("*.nbi"), None) is None)
+    return COMPILED and (CACHE is None or next(CACHE.glob("*.o"), None) is None)
 
 
 def kernel(function: Function) -> Function:
@@ -120,11 +110,20 @@ def inlined(function: Function) -> Function:
     return _compile(function, {"forceinline": True})
 
 
+def intrinsic(function: Function) -> Function:
+    """A function whose code for kernels stands under its name in :mod:`ftrl_engine.intrinsic_code`."""
+    name = function.__name__
+    return made_of(function, lambda: getattr(importlib.import_module("ftrl_engine.intrinsic_code"), name))
+
+
+def made_of(function: Function, build: Callable[[], Callable[..., Any]]) -> Function:
+    """A function whose code for kernels is made by what ``build`` returns, as numba's intrinsics are."""
+    return cast(Function, Intrinsic(function, build)) if COMPILED else function
+
+
 def _compile(function: Function, extra: dict[str, Any]) -> Function:
     if not COMPILED:
         # Plain Python: unsigned arithmetic wraps as it does when compiled.
         return np.errstate(over="ignore")(function)
-    from ftrl_engine.kernels import Kernel
-
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False} | extra
     return cast(Function, Kernel(function, options, CACHE))

@@ -1,169 +1,183 @@
-"""A compiled function and the way it is compiled: once as a whole, not function by function.
+"""A function that is compiled when it is first called with arguments of some kind, and kept on disk.
 
-numba compiles each function that a kernel calls to a library of its own: optimised, turned into machine
-code, wrapped for Python, and optimised again in each library that links it. Here a function that is
-called by a kernel is only lowered to the compiler's intermediate language; it is optimised once, where it
-ends: in the kernel that Python calls. That takes a third of the time for the same code.
+Compiling needs numba, which takes most of a second and a hundred megabytes to load. What was compiled
+before needs neither: its machine code is read from the cache, linked by LLVM and called like any other
+function written in C. So numba is loaded only where something is missing in the cache
+(:mod:`ftrl_engine.compiling`).
 
-What is compiled is kept in a directory that belongs to one version of all sources, so its files are named
-after module and line and may be shared by checkouts at different paths. Processes that need the same
-kernel at the same time wait for the first of them.
+The files of the cache are named after module and line, and after what else the code depends on: the kinds
+of the arguments, the processor and the Python. Its directory belongs to one version of all sources, and
+may be shared by checkouts and processes; those that need the same kernel at once wait for the first.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
-from numba import types
-from numba.core import caching, codegen, compiler, registry
+from ftrl_engine import machine_code
+from ftrl_engine.machine_code import MISMATCH
 
 # A process waits so long for another that compiles the same kernel; then it compiles too.
 WAIT_SECONDS = 120.0
-_ENTRY = {"nopython": True, "no_cfunc_wrapper": True}
-_PART = _ENTRY | {"no_cpython_wrapper": True}
+_CHECK_BYTES = 32
 
 
-class Kernel(registry.CPUDispatcher):  # type: ignore[misc]
+class Kernel:
     """A function that Python and other kernels call.
 
-    For Python it is compiled to machine code and kept on disk; for a kernel it is a part of that kernel.
+    For Python it is machine code, one piece for each combination of kinds of arguments; for a kernel
+    it is a part of that kernel.
+
+    compiled, read  how many pieces this process has compiled, and read from disk
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any], cache: Path | None) -> None:
-        super().__init__(py_func=function, targetoptions=_ENTRY | dict(options))
-        self._part = registry.CPUDispatcher(
-            py_func=function, targetoptions=_PART | dict(options), pipeline_class=_PartCompiler
-        )
-        self._directory = cache
-        if cache is not None:
-            self._cache = _cache_at(cache)(function)
+        functools.update_wrapper(self, function)
+        self.py_func = function
+        self.options = dict(options)
+        self.compiled = self.read = 0
+        self._cache = cache
+        self._pieces: dict[str, Callable[..., Any]] = {}
+        self._call: Callable[..., Any] = _mismatch
 
-    def get_call_template(self, args: Any, kws: Any) -> Any:
-        """What a kernel that calls this one is told about its types: once for all literals."""
-        return self._part.get_call_template(
-            [types.unliteral(kind) for kind in args],
-            {name: types.unliteral(kind) for name, kind in kws.items()},
-        )
+    def __call__(self, *args: Any) -> Any:
+        result = self._call(*args)
+        return self._call_other(args) if result is MISMATCH else result
 
-    def get_overload(self, signature: Any) -> Any:
-        """What a kernel that calls this one calls."""
-        return self._part.get_overload(signature)
-
-    def compile(self, signature: Any) -> Any:
-        """Compile for Python, or read what was compiled before."""
-        with self._alone():
-            return super().compile(signature)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let one process compile what several need."""
-        if self._directory is None or self._cache.is_on_disk():
-            yield
-            return
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self._directory / f"{self._cache.base_name}.lock", timeout=WAIT_SECONDS)
-        try:
-            lock.acquire()
-        except (Timeout, OSError, NotImplementedError):
-            yield
-            return
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-class _PartLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
-    """The intermediate code of a function and of all it calls, for the kernel that links it."""
+    def __deepcopy__(self, memo: Any) -> Kernel:
+        return self
 
     @property
-    def codegen(self) -> Any:
-        return _WithoutEnvironments(self._codegen)
+    def _numba_type_(self) -> Any:
+        """What a kernel that calls this one is told about it."""
+        return self.part._numba_type_
 
-    def finalize(self) -> None:
-        """Link, and leave optimising and machine code to the kernel."""
-        self._raise_if_finalized()
-        for library in dict.fromkeys(self._linking_libraries):
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._finalized = True
+    @functools.cached_property
+    def part(self) -> Any:
+        """This function as numba knows it."""
+        from ftrl_engine.compiling import Part
 
-    def get_pointer_to_function(self, name: str) -> int:
-        """There is no machine code to point to."""
-        self._ensure_finalized()
-        return 0
+        return Part(self.py_func, self.options)
+
+    def _call_other(self, given: tuple[Any, ...]) -> Any:
+        """The call for arguments that are not of the kinds of the call before."""
+        args = machine_code.plain(given)
+        kinds, objects = machine_code.describe(args)
+        piece = self._pieces.get(kinds)
+        if piece is None:
+            code = self.py_func.__code__
+            key = _key(kinds, _source_stamp(code.co_filename))
+            name = f"{self.__module__}.{code.co_name}-{code.co_firstlineno}-{key}"
+            piece = machine_code.link(self._code(name, args), name, objects)
+            self._pieces[kinds] = piece
+        self._call = piece
+        return piece(*args)
+
+    def _code(self, name: str, args: tuple[Any, ...]) -> bytes:
+        """The machine code for these arguments, from the cache or new."""
+        if self._cache is None:
+            return self._compile(name, args)
+        path = self._cache / f"{name}.o"
+        code = _read(path)
+        if code is None:
+            with _alone(path):
+                code = _read(path)
+                if code is None:
+                    code = self._compile(name, args)
+                    _write(path, code)
+                    return code
+        self.read += 1
+        return code
+
+    def _compile(self, name: str, args: tuple[Any, ...]) -> bytes:
+        from ftrl_engine.compiling import compile_for
+
+        self.compiled += 1
+        return compile_for(self.part, name, args)
 
 
-class _WithoutEnvironments:
-    """The code generator for functions without machine code, whose environments have no address.
+def _mismatch(*_: Any) -> Any:
+    """What is called before anything is compiled."""
+    return MISMATCH
 
-    Kernels need none: it holds the Python objects of a function, for errors with arguments and the like.
+
+class Intrinsic:
+    """A function that numba has no words for: plain Python, and a generator of code for kernels.
+
+    build  makes the typing function that numba's ``intrinsic`` takes, when a kernel is compiled
     """
 
-    def __init__(self, generator: Any) -> None:
-        self._generator = generator
+    def __init__(self, function: Callable[..., Any], build: Callable[[], Callable[..., Any]]) -> None:
+        functools.update_wrapper(self, function)
+        self._name, self._build = function.__name__, build
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._generator, name)
+    def __deepcopy__(self, memo: Any) -> Intrinsic:
+        return self
 
-    def set_env(self, name: str, environment: Any) -> None:
-        """Nowhere to write it."""
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        from ftrl_engine.compiling import intrinsic_type
+
+        return intrinsic_type(self._build())
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError(f"{self._name} is for kernels; Python does not call it")
 
 
-class _PartCompiler(compiler.Compiler):  # type: ignore[misc]
-    """numba's compiler with the library above."""
-
-    def __init__(
-        self, typing: Any, target: Any, library: Any, args: Any, result: Any, flags: Any, kinds: Any
-    ) -> None:
-        library = _PartLibrary(target.codegen(), "part")
-        library.enable_object_caching()
-        super().__init__(typing, target, library, args, result, flags, kinds)
+def _key(kinds: str, source: str) -> str:
+    """What the machine code depends on, apart from the other sources of this project."""
+    return hashlib.sha256("\0".join((kinds, source, *machine_code.target())).encode()).hexdigest()[:20]
 
 
 @functools.cache
 def _source_stamp(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """The file of the function itself, which need not belong to this project."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return path
 
 
-@functools.cache
-def _cache_at(directory: Path) -> type[Any]:
-    class Locator(caching._CacheLocator):  # type: ignore[misc]
-        """Files in one directory, good while the file with the function stays the same."""
+def _read(path: Path) -> bytes | None:
+    """The code in a file of the cache; None where there is none or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    check, code = data[:_CHECK_BYTES], data[_CHECK_BYTES:]
+    return code if hashlib.sha256(code).digest() == check else None
 
-        def __init__(self, function: Callable[..., Any], path: str) -> None:
-            self._py_file, self._function = path, function
 
-        @classmethod
-        def from_function(cls, function: Callable[..., Any], path: str) -> Locator:
-            return cls(function, path)
+def _write(path: Path, code: bytes) -> None:
+    """Keep the code; a full disk does not matter."""
+    with suppress(OSError), NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        try:
+            file.write(hashlib.sha256(code).digest() + code)
+            file.close()
+            os.replace(file.name, path)
+        except OSError:
+            os.unlink(file.name)
 
-        def get_cache_path(self) -> str:
-            return str(directory)
 
-        def get_source_stamp(self) -> str:
-            return _source_stamp(self._py_file)
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process compile what several need."""
+    from filelock import FileLock, Timeout
 
-        def get_disambiguator(self) -> str:
-            return f"{self._function.__module__}-{self._function.__code__.co_firstlineno}"
-
-    class Results(caching.CompileResultCacheImpl):  # type: ignore[misc]
-        _locator_classes = (Locator,)
-
-    class Cache(caching.FunctionCache):  # type: ignore[misc]
-        _impl_class = Results
-
-        @property
-        def base_name(self) -> str:
-            return str(self._impl.filename_base)
-
-        def is_on_disk(self) -> bool:
-            """Whether something was compiled for this function."""
-            return (directory / f"{self.base_name}.nbi").exists()
-
-    return Cache
+    lock = FileLock(path.with_suffix(".lock"), timeout=WAIT_SECONDS)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

@@ -112,7 +112,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--end-with-stdin: standard input is the source already; leave the flag out")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
-    jit.spare_blas()
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
             progress.say("compiling (once for this version on this machine, half a minute to a minute) ...")

@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ftrl_engine import jit
     from ftrl_engine.errors import ConfigError
     from streams.progress import ProgressLine
 
@@ -46,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--json prints its object on stdout, so the scores need --output FILE")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
-    jit.spare_blas()
     with ProgressLine(args.quiet) as progress:
         if args.output:
             with open(args.output, "w", encoding="ascii") as output:

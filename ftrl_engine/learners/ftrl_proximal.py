@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
-from ftrl_engine.intrinsics import at, prefetch, put_at
+from ftrl_engine.intrinsics import at, flat, prefetch, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
@@ -116,7 +116,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """Algorithm 1 over the rows in order: gather the cells, compute over small buffers, scatter."""
     inverse_alpha = 1.0 / alpha
-    cells = state.reshape(-1)
+    cells = flat(state)
     z, n, root, w, x = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     for r in range(len(indptr) - 1):
         lo = indptr[r]

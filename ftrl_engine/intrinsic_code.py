@@ -1,0 +1,192 @@
+"""The code of the functions of :mod:`ftrl_engine.intrinsics`, as numba wants it: types and a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ftrl_engine.entry import array_at
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(builder.bitcast(data, ir.IntType(8).as_pointer()), [offset])
+
+
+def _loader(bits: int) -> Callable[..., Any]:
+    """An unaligned little-endian load of ``bits`` bits from a uint8 array."""
+    result = types.uint64 if bits == 64 else types.uint32
+
+    def load(typingctx: Any, buffer: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _address(context, builder, signature.args[0], args[0], args[1])
+            typed = builder.bitcast(pointer, ir.IntType(bits).as_pointer())
+            value = builder.load(typed)
+            value.align = 1
+            return value
+
+        return result(buffer, types.intp), codegen
+
+    return load
+
+
+load64 = _loader(64)
+load32 = _loader(32)
+
+
+def at(typingctx: Any, array: Any, index: Any) -> Any:
+    """``array[index]`` of a 1-d array for an index that is never negative.
+
+    An ordinary signed index may count from the end, which costs three instructions and a
+    register for every access; loops over bytes and cells do without.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array_type = signature.args[0]
+        data = context.make_array(array_type)(context, builder, args[0]).data
+        return context.unpack_value(builder, array_type.dtype, builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), codegen
+
+
+def put_at(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """``array[index] = value`` of a 1-d array for an index that is never negative."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array_type = signature.args[0]
+        data = context.make_array(array_type)(context, builder, args[0]).data
+        context.pack_value(builder, array_type.dtype, args[2], builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen
+
+
+def flat(typingctx: Any, table: Any) -> Any:
+    """As ``table.reshape(-1)``, for which numba calls a function of its own."""
+    result = types.Array(table.dtype, 1, "C")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        rows, columns = cgutils.unpack_tuple(builder, array.shape, 2)
+        shape, strides = [builder.mul(rows, columns)], [array.itemsize]
+        return array_at(context, builder, result, array.data, shape, strides)
+
+    return result(table), codegen
+
+
+def byte_mask(typingctx: Any, buffer: Any, index: Any, byte: Any) -> Any:
+    """Bit i of the uint64 tells whether ``buffer[index + i] == byte``; reads 64 bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _address(context, builder, signature.args[0], args[0], args[1])
+        wide = ir.VectorType(ir.IntType(8), 64)
+        text = builder.load(builder.bitcast(pointer, wide.as_pointer()))
+        text.align = 1
+        one = builder.insert_element(
+            ir.Constant(wide, ir.Undefined), builder.trunc(args[2], ir.IntType(8)), ir.IntType(32)(0)
+        )
+        all_of_it = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64))
+        return builder.bitcast(builder.icmp_unsigned("==", text, all_of_it), ir.IntType(64))
+
+    return types.uint64(buffer, types.intp, types.intp), codegen
+
+
+def string_mask(typingctx: Any, buffer: Any, index: Any) -> Any:
+    """Bit i of the uint32: ``buffer[index + i]`` is a quote, a backslash or below 32; reads 32 bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _address(context, builder, signature.args[0], args[0], args[1])
+        wide = ir.VectorType(ir.IntType(8), 32)
+        text = builder.load(builder.bitcast(pointer, wide.as_pointer()))
+        text.align = 1
+        quotes, backslashes, controls = (
+            builder.icmp_unsigned(how, text, ir.Constant(wide, [byte] * 32))
+            for how, byte in (("==", 34), ("==", 92), ("<", 32))
+        )
+        found = builder.or_(builder.or_(quotes, backslashes), controls)
+        return builder.bitcast(found, ir.IntType(32))
+
+    return types.uint32(buffer, types.intp), codegen
+
+
+def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
+    """Ask the memory for row ``row`` of a 2-d table that will be written soon."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
+        offset = builder.mul(args[1], stride)
+        pointer = _address(context, builder, signature.args[0], args[0], offset)
+        int32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, int32, int32, int32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [pointer, int32(1), int32(3), int32(1)])
+        return context.get_dummy_value()
+
+    return types.void(table, types.intp), codegen
+
+
+def strtod(typingctx: Any, text: Any) -> Any:
+    """The C library's correctly rounded reader of decimals."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.DoubleType(), [pointer, pointer])
+        function = cgutils.get_or_insert_function(builder.module, kind, "strtod")
+        return builder.call(function, [builder.inttoptr(args[0], pointer), ir.Constant(pointer, None)])
+
+    return types.float64(types.intp), codegen
+
+
+def stack_text(typingctx: Any) -> Any:
+    """The address of 1024 bytes that live until the calling function returns."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        text = cgutils.alloca_once(builder, ir.IntType(8), size=1024)
+        return builder.ptrtoint(text, ir.IntType(types.intp.bitwidth))
+
+    return types.intp(), codegen
+
+
+def put(typingctx: Any, address: Any, byte: Any) -> Any:
+    """Write one byte to an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        builder.store(builder.trunc(args[1], ir.IntType(8)), pointer)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64), codegen
+
+
+def ldexp(typingctx: Any, x: Any, exponent: Any) -> Any:
+    """The C library's."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), ir.IntType(32)])
+        function = cgutils.get_or_insert_function(builder.module, kind, "ldexp")
+        return builder.call(function, [args[0], builder.trunc(args[1], ir.IntType(32))])
+
+    return types.float64(types.float64, types.int64), codegen
+
+
+def count_ones(typingctx: Any, word: Any) -> Any:
+    """How many bits of a uint64 are set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+def trailing_zeros(typingctx: Any, word: Any) -> Any:
+    """The number of zero bits below the lowest set bit of a uint64; 64 where none is set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(0))
+
+    return types.int64(types.uint64), codegen
