@@ -2,7 +2,7 @@
 
 Every compiled function of the project goes through :func:`kernel` or :func:`inlined`. A change in
 a helper must reach its callers, so the cache directory is keyed by a digest of all sources
-that hold kernels. Where no cache can be written, kernels are compiled in memory.
+that hold kernels. Where no cache can be made, kernels are compiled in memory.
 
 With ``NUMBA_DISABLE_JIT=1`` the same functions run as plain Python, which is how the
 tests compare them with the slow oracles.
@@ -51,27 +51,21 @@ def _digest_of_sources() -> str:
     return digest.hexdigest()[:20]
 
 
-def _writable(directory: Path) -> bool:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(directory, os.W_OK)
-
-
 def _find_cache() -> Path | None:
     chosen = os.environ.get("FTRL_CACHE_DIR")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
     directory = root / _digest_of_sources()
-    new = not directory.exists()
-    if not _writable(directory):
-        return None
-    if new:
-        _forget_old(root, directory)
-    else:
+    if directory.is_dir():
+        # It may be read-only, as in an image that was warmed up when it was built.
         with suppress(OSError):
             os.utime(directory)
+        return directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    _forget_old(root, directory)
     return directory
 
 

@@ -91,11 +91,11 @@ def steps_of(codec: Codec, block: Block) -> Iterator[Step]:
 class Pipeline:
     """Iterate over steps; None means that nothing came for a moment.
 
-    threads  how many encode; None: one for each processor, at most MAX_THREADS
+    threads  how many encode; None: one for each processor but the learner's, at most MAX_THREADS
     """
 
     def __init__(self, source: Source, codec: Codec, threads: int | None = None) -> None:
-        count = min(_processors(), MAX_THREADS) if threads is None else threads
+        count = max(1, min(_processors() - 1, MAX_THREADS)) if threads is None else threads
         self._source = source
         self._codec = codec
         # A codec at a time is used by one thread; there are never more than threads.

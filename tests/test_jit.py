@@ -230,3 +230,17 @@ def test_decimals_are_rounded_as_python_rounds_them(text: str) -> None:
     found, expected = float(read_decimal(data, 1, 1 + len(text))), float(text)
     assert found == expected
     assert np.signbit(found) == np.signbit(expected)
+
+
+@needs_compiler
+def test_a_read_only_cache_is_read(copied: Path) -> None:
+    """As in an image that was warmed up when it was built; whoever runs the tests may write everywhere."""
+    cache = {"FTRL_CACHE_DIR": str(copied / "cache")}
+    run(copied, **cache)
+    read_only = """
+import os, pathlib, tempfile
+def refuse(*args, **keywords):
+    raise PermissionError(30, "Read-only file system")
+os.utime = os.replace = pathlib.Path.mkdir = tempfile.NamedTemporaryFile = refuse
+"""
+    assert run(copied, read_only + REPORT, **cache)["hits"] == 1
