@@ -16,9 +16,7 @@ from ftrl_engine import container
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError, CorruptFileError, DataError
 from ftrl_engine.hashing import check_bits
-from ftrl_engine.jit import kernel
 from ftrl_engine.learners.base import Learner
-from ftrl_engine.losses import sigmoid
 from ftrl_engine.schema import Schema
 from ftrl_engine.weight_table import WeightTable, make_table, score_rows
 
@@ -71,19 +69,21 @@ class Snapshot:
 
     def margins(self, batch: Batch) -> NDArray[np.float64]:
         """float64[rows], w.x + intercept."""
-        if batch.n_slots != 1 << self.bits:
-            raise DataError(f"the batch has {batch.n_slots} slots, this snapshot 2**{self.bits}")
-        margins = np.empty(len(batch))
-        score_rows(
-            batch.indptr, batch.slots, batch.raw_values, batch.valued, *self.table, self.intercept, margins
-        )
-        return margins
+        return self._scores(batch, squash=False)
 
     def score(self, batch: Batch) -> NDArray[np.float64]:
         """float64[rows], the probability that the label is 1."""
-        margins = self.margins(batch)
-        probabilities_of(margins)
-        return margins
+        return self._scores(batch, squash=True)
+
+    def _scores(self, batch: Batch, squash: bool) -> NDArray[np.float64]:
+        if batch.n_slots != 1 << self.bits:
+            raise DataError(f"the batch has {batch.n_slots} slots, this snapshot 2**{self.bits}")
+        scores = np.empty(len(batch))
+        score_rows(
+            batch.indptr, batch.slots, batch.raw_values, batch.valued,
+            *self.table, self.intercept, scores, squash,
+        )  # fmt: skip
+        return scores
 
     def parts(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         """(arrays, texts): everything a file holds, and what :meth:`from_parts` takes."""
@@ -149,10 +149,3 @@ def _check_counts(counts: NDArray[Any], length: int) -> None:
         raise ValueError(f"counts are {counts.dtype}{list(counts.shape)}, not float32[{length}]")
     if not bool((counts >= 0).all() and np.isfinite(counts).all()):
         raise ValueError("counts are not finite or below 0")
-
-
-@kernel
-def probabilities_of(margins: NDArray[np.float64]) -> None:
-    """Replace every margin by its probability."""
-    for i in range(len(margins)):
-        margins[i] = sigmoid(margins[i])

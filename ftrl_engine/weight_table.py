@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.losses import sigmoid
 
 # No slot has this number, so it marks a free cell.
 FREE = np.uint32(0xFFFFFFFF)
@@ -77,12 +78,12 @@ def find_weight(
 def score_rows(
     indptr: NDArray[np.int64], slots: NDArray[np.uint32], values: NDArray[np.float64],
     valued: NDArray[np.uint8], table_slots: NDArray[np.uint32], table_weights: NDArray[np.float32],
-    intercept: float, margins: NDArray[np.float64],
+    intercept: float, scores: NDArray[np.float64], squash: bool,
 ) -> None:  # fmt: skip
-    """The margins of the rows of a CSR batch."""
+    """The margins of the rows of a CSR batch; with ``squash`` their probabilities."""
     for r in range(len(indptr) - 1):
         margin = 0.0
         for k in range(indptr[r], indptr[r + 1]):
             weight = find_weight(table_slots, table_weights, slots[k])
             margin += weight * (values[k] if valued[r] else 1.0)
-        margins[r] = margin + intercept
+        scores[r] = sigmoid(margin + intercept) if squash else margin + intercept

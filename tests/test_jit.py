@@ -28,18 +28,21 @@ PACKAGE = Path(ftrl_engine.__file__).parent
 
 needs_compiler = pytest.mark.skipif(not COMPILED, reason="runs with NUMBA_DISABLE_JIT")
 
-# `probabilities_of` calls `sigmoid`, which another file holds.
+# `score_rows` calls `sigmoid`, which another file holds.
 REPORT = """
 import json, sys
 import numpy as np
 from ftrl_engine import jit
 cold = jit.cache_is_cold()
-from ftrl_engine.snapshot import probabilities_of
-values = np.zeros(1)
-probabilities_of(values)
+from ftrl_engine.weight_table import make_table, score_rows
+values, table = np.zeros(1), make_table(np.empty(0, np.uint32), np.empty(0, np.float32))
+score_rows(
+    np.zeros(2, np.int64), np.empty(0, np.uint32), np.empty(0), np.zeros(1, np.uint8),
+    *table, 0.0, values, True,
+)
 json.dump({
     "value": values[0], "cold": cold, "compiled": jit.COMPILED,
-    "cache": jit.CACHE and str(jit.CACHE), "hits": getattr(probabilities_of, "read", None),
+    "cache": jit.CACHE and str(jit.CACHE), "hits": getattr(score_rows, "read", None),
     "home": jit.__file__,
 }, sys.stdout)
 """
