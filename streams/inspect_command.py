@@ -56,8 +56,8 @@ def describe(model: str, top: int, quiet: bool) -> dict[str, Any]:
     import numpy as np
 
     from streams.model_directory import ModelDirectory
+    from streams.newest import read_newest
     from streams.progress import ProgressLine
-    from streams.trainer import read_newest
 
     progress = ProgressLine(quiet)
     directory = ModelDirectory.open(Path(model), progress.say)

@@ -10,20 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from ftrl_engine.errors import ModelError
-from ftrl_engine.learners.base import Learner, build
 from ftrl_engine.metrics import Progressive
 from ftrl_engine.snapshot import Snapshot
 from streams import checkpoint
 from streams.cadence import Cadence, Timer
-from streams.checkpoint import Totals
 from streams.codecs.base import Codec
 from streams.model_directory import ModelDirectory
 from streams.name_collector import NameCollector
 from streams.name_store import DEFAULT_LIMIT, NameStore
+from streams.newest import load_newest
 from streams.passes import name_in_pass, of_pass
 from streams.pipeline import Pipeline, Step
 from streams.rejects import RejectFile, RejectSink
@@ -275,35 +273,6 @@ class Trainer:
             "source": dict(self.source.status()) if self.source else {},
             "published_at": self.options.wall(),
         }
-
-
-def load_newest(model: ModelDirectory) -> tuple[Learner, Progressive, Totals]:
-    """What learning goes on from; damaged checkpoints are set aside (the lock must be held)."""
-    return read_newest(model, model.set_aside)
-
-
-def read_newest(
-    model: ModelDirectory, found: Callable[[Path], None] = lambda path: None
-) -> tuple[Learner, Progressive, Totals]:
-    """The learner as the newest undamaged checkpoint has it, or a new one; ``found`` is told which."""
-    settings = model.settings
-
-    def new() -> Learner:
-        return build(settings.learner, n_slots=1 << settings.bits, **settings.parameters)
-
-    def load(path: Path) -> tuple[Learner, Progressive, Totals]:
-        learner = new()
-        metrics, totals = checkpoint.restore(path, learner)
-        found(path)
-        return learner, metrics, totals
-
-    loaded = model.newest(model.checkpoints(), load)
-    if loaded is None and model.snapshots():
-        raise ModelError(
-            f"model {model.path}: has snapshots but no checkpoint to go on from; restore checkpoints/ "
-            "from a backup or start a new model in another directory"
-        )
-    return loaded if loaded is not None else (new(), Progressive(), Totals())
 
 
 def _cannot_write(model: ModelDirectory, what: str, error: OSError) -> str:

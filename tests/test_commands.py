@@ -92,8 +92,8 @@ def test_scores_are_the_learners_next_predictions(clicks: Path, model: Path, tmp
     from ftrl_engine import Schema
     from streams.codecs.base import open_codec
     from streams.model_directory import ModelDirectory
+    from streams.newest import read_newest
     from streams.source import open_source
-    from streams.trainer import read_newest
 
     out = tmp_path / "scores.txt"
     result = ftrl_json("score", clicks, "--model", model, "--output", out, "--limit", 1000)

@@ -16,7 +16,7 @@ from ftrl_engine.metrics import Progressive
 from ftrl_engine.schema import Schema
 from streams import checkpoint
 from streams.model_directory import ModelDirectory, ModelSettings
-from streams.trainer import read_newest
+from streams.newest import read_newest
 
 NEEDS = "ftrl_engine"
 _BITS = 10
