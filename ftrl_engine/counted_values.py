@@ -31,6 +31,17 @@ def _add_text_after(
     return int(sink.state[CELLS])
 
 
+@kernel
+def add_other_number(
+    plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
+) -> int:
+    """Add a text to a field of way BUCKET_TEXT that is no short whole number; there must be room for it."""
+    x = read_number(data, lo, hi)
+    if math.isfinite(x):
+        return put_cell(sink, cells, field, xxh64_word(np.uint64(log_bucket(x)), salt))
+    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+
+
 # What add_counted_text does itself with a text; ANY_TEXT is left to add_text.
 SKIP_TEXT, HASH_TEXT, AUTO_TEXT, BUCKET_TEXT, LABEL_TEXT, ANY_TEXT = range(6)
 
