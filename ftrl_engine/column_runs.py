@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from ftrl_engine.counted_values import (
     ANY_TEXT,
+    AUTO_TEXT,
     BUCKET_TEXT,
     HASH_TEXT,
     SKIP_TEXT,
     add_counted_text,
     add_other_number,
+    is_token,
     way_of,
 )
 from ftrl_engine.hashing import salt, xxh64, xxh64_word
@@ -74,13 +76,15 @@ def add_columns(
         way, last = at(columns.runs, run), at(columns.runs, run + 1)
         if cells + last - first > MAX_ROW_FEATURES:
             way = ANY_TEXT
-        if way == HASH_TEXT or way == BUCKET_TEXT:
+        if way == HASH_TEXT or way == BUCKET_TEXT or way == AUTO_TEXT:
             if owned:
                 _own(sink, cells, columns, lo, bounds, first, last)
             if way == HASH_TEXT:
                 cells, some = _hash_run(sink, cells, columns, data, lo, bounds, first, last)
-            else:
+            elif way == BUCKET_TEXT:
                 cells, some = _bucket_run(plan, sink, cells, columns, data, lo, bounds, first, last)
+            else:
+                cells, some = _auto_run(plan, sink, cells, columns, data, lo, bounds, first, last)
             given |= some
         elif way != SKIP_TEXT:
             for k in range(first, last):
@@ -142,6 +146,28 @@ def _bucket_run(
             if whole >= 0:
                 h = xxh64_word(np.uint64(bucket_of_whole(whole)), at(columns.salts, k))
                 put_at(sink.hashes, cells, h)
+                cells += 1
+            else:
+                cells = add_other_number(
+                    plan, sink, cells, at(columns.fields, k), at(columns.salts, k), data, lo, end
+                )
+            given |= np.uint64(1) << np.uint64(at(columns.fields, k) & 63)
+        lo = end + 1
+    return cells, given
+
+
+@inlined
+def _auto_run(
+    plan: Plan, sink: Sink, cells: int, columns: Columns, data: NDArray[np.uint8], lo: int,
+    bounds: NDArray[np.int64], first: int, last: int,
+) -> tuple[int, np.uint64]:  # fmt: skip
+    """Add tokens and the buckets of decimals; returns the new number of cells and which fields have one."""
+    given = np.uint64(0)
+    for k in range(first, last):
+        end = at(bounds, k)
+        if end != lo:
+            if is_token(data, lo, end):
+                put_at(sink.hashes, cells, xxh64(data, lo, end, at(columns.salts, k)))
                 cells += 1
             else:
                 cells = add_other_number(
