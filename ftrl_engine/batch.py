@@ -27,6 +27,7 @@ from ftrl_engine.sink import (
 if TYPE_CHECKING:
     import scipy.sparse
 
+_FEW_ROWS = 64
 _NO_VALUES = np.empty(0, dtype=np.float64)
 _SLOTS_AS_THEY_ARE = make_plan(Schema(), 1)._replace(shift=np.uint64(32))
 
@@ -101,9 +102,10 @@ class Batch:
         batch.labels = None if np.isnan(labels).any() else labels
         batch.importance = sink.importance[:rows]
         if copy:
-            for name in ("indptr", "slots", "labels", "importance", "valued", "raw_values"):
+            for name in ("indptr", "slots", "labels", "importance", "valued"):
                 array = getattr(batch, name)
                 setattr(batch, name, None if array is None else array.copy())
+            batch.raw_values = batch._copied_values()
         return batch
 
     def _take(self, sink: Sink, n_slots: int) -> None:
@@ -112,8 +114,22 @@ class Batch:
         features = int(self.indptr[-1])
         self.slots = sink.slots[:features]
         self.valued = sink.valued[:rows]
-        self.raw_values = sink.values[:features] if self.valued.any() else _NO_VALUES
+        self.raw_values = sink.values[:features] if self._has_valued() else _NO_VALUES
         self.n_slots = n_slots
+
+    def _has_valued(self) -> bool:
+        # NumPy looks at truth values many times faster than at numbers.
+        return bool(self.valued.view(np.bool_).any())
+
+    def _copied_values(self) -> NDArray[np.float64]:
+        """A copy of ``raw_values``; where a few rows are valued, and most have none, only of those."""
+        rows = np.flatnonzero(self.valued.view(np.bool_))
+        if len(rows) > _FEW_ROWS:
+            return self.raw_values.copy()
+        copy = np.empty_like(self.raw_values)
+        for lo, hi in zip(self.indptr[rows].tolist(), self.indptr[rows + 1].tolist(), strict=True):
+            copy[lo:hi] = self.raw_values[lo:hi]
+        return copy
 
     @classmethod
     def from_scipy(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64, xxh64_word
-from ftrl_engine.intrinsics import at
+from ftrl_engine.intrinsics import at, load64
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.numbers import DECIMAL, bucket_of_whole, log_bucket, read_number, scan_number, short_whole
 from ftrl_engine.plan import AUTO, LABEL, LOG_BUCKET, NUMBER, SKIP, TOKEN, TRANSFORM, Plan
@@ -29,6 +29,33 @@ def _add_text_after(
     sink.state[CELLS] = cells
     add_text(plan, sink, field, salt, data, lo, hi)
     return int(sink.state[CELLS])
+
+
+@inlined
+def hash_of_text(data: NDArray[np.uint8], lo: int, hi: int, salt: np.uint64) -> np.uint64:
+    """As :func:`xxh64`, faster for eight bytes; reads eight bytes from ``lo`` on."""
+    if hi - lo == 8:
+        return xxh64_word(load64(data, lo), salt)
+    return xxh64(data, lo, hi, salt)
+
+
+@kernel
+def add_other_number(
+    plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
+) -> int:
+    """Add a text to a field as the bucket of its number; there must be room for it."""
+    x = read_number(data, lo, hi)
+    if math.isfinite(x):
+        return put_cell(sink, cells, field, xxh64_word(np.uint64(log_bucket(x)), salt))
+    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+
+
+@inlined
+def is_token(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
+    """Whether a text that is not empty is a token in an auto field; reads eight bytes from ``lo`` on."""
+    return bool(
+        at(data, lo) > _DIGIT_9 or short_whole(data, lo, hi) >= 0 or scan_number(data, lo, hi) != DECIMAL
+    )
 
 
 # What add_counted_text does itself with a text; ANY_TEXT is left to add_text.
@@ -69,7 +96,7 @@ def add_counted_text(
             way == AUTO_TEXT
             and (whole >= 0 or at(data, lo) > _DIGIT_9 or scan_number(data, lo, hi) != DECIMAL)
         ):
-            return put_cell(sink, cells, field, xxh64(data, lo, hi, salt))
+            return put_cell(sink, cells, field, hash_of_text(data, lo, hi, salt))
         if way == BUCKET_TEXT and whole >= 0:
             return put_cell(sink, cells, field, xxh64_word(np.uint64(bucket_of_whole(whole)), salt))
         if way == LABEL_TEXT and whole >= 0:

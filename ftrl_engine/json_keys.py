@@ -18,11 +18,12 @@ from ftrl_engine.hashing import xxh64
 from ftrl_engine.intrinsics import at, load64, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.plan import Plan, find_field
-from ftrl_engine.text import string_end
+from ftrl_engine.text import skip_space, string_end
 
 # More keys, or longer ones, are left to the careful path.
 MAX_KEYS = 1024
 MAX_KEY_BYTES = 64
+_KEY_ROOM = 72
 _CELLS = 4096
 # How many keys beyond the expected one are compared: fields may be left out.
 _LOOK_AHEAD = 3
@@ -31,13 +32,15 @@ _LOOK_AHEAD = 3
 KEY_LENGTH, KEY_FIELD, KEY_WAY, KEY_STAMP = range(4)
 KEY_FACTS = 4
 _COUNT, _STAMP = range(2)
-_QUOTE = 34
+_QUOTE, _COLON = 34, 58
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Keys(NamedTuple):
     """Up to MAX_KEYS keys in the order in which they were first seen.
 
-    text   uint8, MAX_KEY_BYTES for each key, zeros after it
+    text   uint8, _KEY_ROOM for each key: the key, its closing quote and a colon
+    words, masks  uint64: the first eight bytes of that text, and which of them belong to it
     salts  uint64, the hash of each key
     facts  int64, KEY_FACTS for each: its length, field, way (see counted_values.way_of) and stamp
     cells  int64[4096] open-addressing hash table by salt: 1 + the number of a key, or 0
@@ -45,6 +48,8 @@ class Keys(NamedTuple):
     """
 
     text: NDArray[np.uint8]
+    words: NDArray[np.uint64]
+    masks: NDArray[np.uint64]
     salts: NDArray[np.uint64]
     facts: NDArray[np.int64]
     cells: NDArray[np.int64]
@@ -54,7 +59,9 @@ class Keys(NamedTuple):
 def make_keys() -> Keys:
     """No keys yet; one such memory belongs to one plan."""
     return Keys(
-        text=np.zeros(MAX_KEYS * MAX_KEY_BYTES + 8, dtype=np.uint8),
+        text=np.zeros(MAX_KEYS * _KEY_ROOM, dtype=np.uint8),
+        words=np.zeros(MAX_KEYS, dtype=np.uint64),
+        masks=np.zeros(MAX_KEYS, dtype=np.uint64),
         salts=np.zeros(MAX_KEYS, dtype=np.uint64),
         facts=np.zeros(MAX_KEYS * KEY_FACTS, dtype=np.int64),
         cells=np.zeros(_CELLS, dtype=np.int64),
@@ -79,21 +86,19 @@ def start_object(keys: Keys) -> None:
 
 @inlined
 def _is_key(keys: Keys, key: int, data: NDArray[np.uint8], lo: int) -> bool:
-    """Whether the string that starts at ``lo`` is this key: its bytes and then a quote."""
-    length = at(keys.facts, KEY_FACTS * key + KEY_LENGTH)
-    if at(data, lo + length) != _QUOTE:
+    """Whether this key, a quote and a colon stand at ``lo``."""
+    if (load64(data, lo) ^ at(keys.words, key)) & at(keys.masks, key) != np.uint64(0):
         return False
-    done = 0
-    while done + 8 <= length:
-        if load64(data, lo + done) != load64(keys.text, MAX_KEY_BYTES * key + done):
+    return at(keys.masks, key) != _ALL or _is_long_key(keys, key, data, lo)
+
+
+@kernel
+def _is_long_key(keys: Keys, key: int, data: NDArray[np.uint8], lo: int) -> bool:
+    text = _KEY_ROOM * key
+    for k in range(8, keys.facts[KEY_FACTS * key + KEY_LENGTH] + 2):
+        if data[lo + k] != keys.text[text + k]:
             return False
-        done += 8
-    if done == length:
-        return True
-    rest = np.uint64(64 - 8 * (length - done))
-    return bool(
-        (load64(data, lo + done) ^ load64(keys.text, MAX_KEY_BYTES * key + done)) << rest == np.uint64(0)
-    )
+    return True
 
 
 @kernel
@@ -114,8 +119,12 @@ def _look_up(keys: Keys, plan: Plan, data: NDArray[np.uint8], lo: int, hi: int) 
     keys.state[_COUNT] = key + 1
     keys.cells[cell] = key + 1
     keys.salts[key] = salt
+    text = _KEY_ROOM * key
     for k in range(end - lo):
-        keys.text[MAX_KEY_BYTES * key + k] = data[lo + k]
+        keys.text[text + k] = data[lo + k]
+    keys.text[text + end - lo], keys.text[text + end - lo + 1] = _QUOTE, _COLON
+    keys.words[key] = load64(keys.text, text)
+    keys.masks[key] = _ALL >> np.uint64(8 * max(6 - (end - lo), 0))
     field = find_field(plan, salt)
     facts = KEY_FACTS * key
     keys.facts[facts + KEY_LENGTH] = end - lo
@@ -125,22 +134,31 @@ def _look_up(keys: Keys, plan: Plan, data: NDArray[np.uint8], lo: int, hi: int) 
 
 
 @inlined
-def find_key(keys: Keys, plan: Plan, expected: int, data: NDArray[np.uint8], lo: int, hi: int) -> int:
-    """The number of the key that starts at ``lo``, most likely ``expected`` or one soon after it.
+def find_key(
+    keys: Keys, plan: Plan, expected: int, data: NDArray[np.uint8], lo: int, hi: int
+) -> tuple[int, int]:
+    """The number of the key that starts at ``lo``, and the index after its colon.
 
-    -1 for the careful path: the object has the key already, or it is no plain text.
+    Most likely it is ``expected`` or one soon after it. The number is -1 for the careful path: the
+    object has the key already, or it is no plain text before a colon.
     """
     key = np.int64(-1)
+    i = hi
     for k in range(expected, min(expected + _LOOK_AHEAD, keys.state[_COUNT])):
-        if lo + at(keys.facts, KEY_FACTS * k + KEY_LENGTH) < hi and _is_key(keys, k, data, lo):
+        if _is_key(keys, k, data, lo):
             key = np.int64(k)
+            i = lo + at(keys.facts, KEY_FACTS * k + KEY_LENGTH) + 2
             break
     if key < 0:
         key = np.int64(_look_up(keys, plan, data, lo, hi))
         if key < 0:
-            return -1
+            return -1, hi
+        i = skip_space(data, lo + at(keys.facts, KEY_FACTS * key + KEY_LENGTH) + 1, hi) + 1
+        if i <= hi and at(data, i - 1) != _COLON:
+            return -1, hi
     stamp = KEY_FACTS * key + KEY_STAMP
-    if at(keys.facts, stamp) == keys.state[_STAMP]:
-        return -1
+    # The bytes after a record may be those of another one.
+    if i > hi or at(keys.facts, stamp) == keys.state[_STAMP]:
+        return -1, hi
     put_at(keys.facts, stamp, keys.state[_STAMP])
-    return int(key)
+    return int(key), int(i)

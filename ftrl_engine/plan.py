@@ -49,7 +49,7 @@ class Plan(NamedTuple):
     table           int32[T]: field numbers in an open-addressing hash table by salt, else UNKNOWN
     missing_fields, missing_hashes  the fields whose absence is a feature, rising, and its hash
     missing_bits    where there are at most BIT_FIELDS fields, bit f tells that field f is one of them,
-    missing_by_field  and uint64[F] has its hash
+    missing_by_field  and uint64[>= F, >= 64] has its hash
     cross_salts     uint64[C]; cross_ptr int64[C+1] into cross_fields, the parts of each cross
     """
 
@@ -154,7 +154,9 @@ def make_plan(schema: Schema, bits: int) -> Plan:
         missing_fields=np.array([number[name] for name in missing], dtype=np.int64),
         missing_hashes=np.array([missing_hash(name) for name in missing], dtype=np.uint64),
         missing_bits=np.uint64(sum(1 << number[name] for name in missing if len(fields) <= BIT_FIELDS)),
-        missing_by_field=np.array([missing_hash(field.name) for field in fields], dtype=np.uint64),
+        missing_by_field=np.array(
+            [missing_hash(field.name) for field in fields] + [0] * (BIT_FIELDS + 1), dtype=np.uint64
+        ),
         cross_fields=np.array([number[p] for cross in schema.crosses for p in cross], dtype=np.int64),
     )
 

@@ -23,6 +23,7 @@ from ftrl_engine.sink import (
     CELLS,
     FEATURES,
     MARK_BITS,
+    MARK_ROWS,
     MAX_ROW_FEATURES,
     MAX_VALUE,
     NO_LABEL,
@@ -32,16 +33,18 @@ from ftrl_engine.sink import (
     SEEN_BITS,
     STAMP,
     STATUS,
+    VALUED,
     Sink,
     add_cell,
     fail,
-    put_cell,
     refuse,
 )
 
 # The table that notices a slot seen before in the row: a short row stays in the first-level cache.
 _SEEN_BITS_SHORT, _SHORT_ROW = 11, 512
 _MARK_MASK = np.uint32((1 << MARK_BITS) - 1)
+_AT_A_TIME = 8
+_ROOM_FOR_MISSING = BIT_FIELDS + _AT_A_TIME
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -117,24 +120,21 @@ def _place_rest(plan: Plan, sink: Sink, start: int, done: int, bits: int) -> Non
 
 @inlined
 def _write_plain(plan: Plan, sink: Sink) -> bool:
-    """Write the row if all values are 1 and no two slots share their lowest bits, as nearly always.
+    """Write the slots of a row whose values are all 1; False if two of them share their lowest bits.
 
     Without a branch in its loops, so it costs a fraction of the way that is always right.
     """
     state = sink.state
     start, cells = state[FEATURES], state[CELLS]
-    ones = True
     for k in range(cells):
         put_at(sink.slots, start + k, np.uint32(at(sink.hashes, k) >> plan.shift))
-        ones &= at(sink.amounts, k) == 1.0
-    # A mark of 65,536 rows ago may stand there still; such a row goes the other way in vain.
-    mark = np.uint16(state[STAMP])
+    mark = np.uint8(state[STAMP] & (MARK_ROWS - 1))
     shared = False
     for k in range(cells):
         cell = np.int64(at(sink.slots, start + k) & _MARK_MASK)
         shared |= at(sink.marks, cell) == mark
         put_at(sink.marks, cell, mark)
-    return bool(ones and not shared)
+    return not shared
 
 
 @inlined
@@ -142,7 +142,7 @@ def _write_row(plan: Plan, sink: Sink) -> int:
     """Cells to slots and values; returns whether some value is not 1."""
     state = sink.state
     start = state[FEATURES]
-    if state[CELLS] <= _SHORT_ROW and _write_plain(plan, sink):
+    if state[CELLS] <= _SHORT_ROW and not state[VALUED] and _write_plain(plan, sink):
         state[FEATURES] = start + state[CELLS]
         return 0
     return _write_any(plan, sink)
@@ -164,21 +164,37 @@ def _write_any(plan: Plan, sink: Sink) -> int:
 
 
 @inlined
-def _add_missing(plan: Plan, sink: Sink) -> None:
-    """The features of fields that have none but whose absence counts."""
+def _add_missing(plan: Plan, sink: Sink, given: np.uint64) -> None:
+    """The features of fields that are not ``given`` (a bit for each) but whose absence counts."""
     cells = int(sink.state[CELLS])
-    if plan.missing_bits == np.uint64(0) or cells > MAX_ROW_FEATURES - BIT_FIELDS:
-        _add_missing_of_many(plan, sink)
-        return
-    given = np.uint64(0)
-    for cell in range(cells):
-        given |= np.uint64(1) << np.uint64(at(sink.owners, cell) & 63)  # UNKNOWN is the bit to spare
     absent = plan.missing_bits & ~given
+    if cells > MAX_ROW_FEATURES - _ROOM_FOR_MISSING:
+        _add_missing_carefully(plan, sink, absent)
+        return
+    # Eight at a time, wanted or not: how many there are cannot be foreseen.
+    while absent != np.uint64(0):
+        for _ in range(_AT_A_TIME):
+            put_at(sink.hashes, cells, at(plan.missing_by_field, trailing_zeros(absent)))
+            cells += absent != np.uint64(0)
+            absent &= absent - np.uint64(1)
+    sink.state[CELLS] = cells
+
+
+@kernel
+def _add_missing_carefully(plan: Plan, sink: Sink, absent: np.uint64) -> None:
     while absent != np.uint64(0):
         field = trailing_zeros(absent)
-        cells = put_cell(sink, cells, field, at(plan.missing_by_field, field))
+        add_cell(sink, field, plan.missing_by_field[field], 1.0)
         absent &= absent - np.uint64(1)
-    sink.state[CELLS] = cells
+
+
+@inlined
+def _given_fields(sink: Sink) -> np.uint64:
+    """A bit for each field below 63 that has a cell."""
+    given = np.uint64(0)
+    for cell in range(sink.state[CELLS]):
+        given |= np.uint64(1) << np.uint64(at(sink.owners, cell) & 63)  # UNKNOWN is the bit to spare
+    return given
 
 
 @kernel
@@ -198,8 +214,29 @@ def finish(plan: Plan, sink: Sink, record: int, need_label: bool) -> None:
     """End the row of ``record``: keep it, or note why it is refused."""
     if len(plan.cross_salts) > 0 and sink.state[STATUS] == OK:
         add_crosses(plan, sink)
-    if len(plan.missing_fields) > 0:
-        _add_missing(plan, sink)
+    if plan.missing_bits != np.uint64(0):
+        _add_missing(plan, sink, _given_fields(sink))
+    elif len(plan.missing_fields) > 0:
+        _add_missing_of_many(plan, sink)
+    _end(plan, sink, record, need_label)
+
+
+@inlined
+def needs_owners(plan: Plan) -> bool:
+    """Whether the fields of cells must be known, so that :func:`finish_given` would not do."""
+    return len(plan.cross_salts) > 0 or (len(plan.missing_fields) > 0 and plan.missing_bits == np.uint64(0))
+
+
+@inlined
+def finish_given(plan: Plan, sink: Sink, record: int, need_label: bool, given: np.uint64) -> None:
+    """As :func:`finish` where no owners are needed: bit f of ``given`` tells that field f has a cell."""
+    if plan.missing_bits != np.uint64(0):
+        _add_missing(plan, sink, given)
+    _end(plan, sink, record, need_label)
+
+
+@inlined
+def _end(plan: Plan, sink: Sink, record: int, need_label: bool) -> None:
     if need_label and math.isnan(sink.event[0]):
         fail(sink, NO_LABEL)
     row = sink.state[ROWS]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.intrinsics import put_at
-from ftrl_engine.jit import inlined
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.plan import MAX_PLANNED_FIELDS
 from ftrl_engine.schema import MAX_CROSS_FIELDS
 
@@ -50,10 +50,13 @@ REASONS = {
     TWO_LABELS: "more than one label; name the label's field in a schema",
 }
 
-# Cells of Sink.state; the stamp counts rows and is never set back; whether ``seen`` was written.
-CELLS, STATUS, FEATURES, ROWS, REFUSED, SEEN, STAMP = range(7)
+# Cells of Sink.state; the stamp counts rows and is never set back; whether ``seen`` was written, and
+# whether some of ``amounts`` up to CELLS are not 1.
+CELLS, STATUS, FEATURES, ROWS, REFUSED, SEEN, VALUED, STAMP = range(8)
 # Bits of the larger table that notices a slot seen before in the row, and of the table of marks.
 SEEN_BITS, MARK_BITS = 17, 14
+# Marks are told apart by the lowest bits of the stamp, so they are forgotten when these begin anew.
+MARK_ROWS, NO_MARK = 128, 255
 
 
 class Sink(NamedTuple):
@@ -62,9 +65,10 @@ class Sink(NamedTuple):
     indptr int64[R+1], slots uint32[N], values float64[N] (set only in rows with ``valued``),
     valued uint8[R], labels float64[R] (NaN: none), importance float64[R], records int64[R] the
     record each row came from; refused int64[R, 2] records and reasons;
-    hashes, amounts, owners: the cells of the row at hand; event float64[2] its label and importance;
+    hashes, amounts, owners: the cells of the row at hand, all amounts beyond them being 1, and no owners
+    where neither crosses nor absent fields need them; event float64[2] its label and importance;
     seen uint32[2**17]: a hash table of the row's slots, 1 + where they stand in ``slots``;
-    marks uint16[2**14]: by the lowest bits of a slot, of the stamp of the last row that had such a one;
+    marks uint8[2**14]: by the lowest bits of a slot, of the stamp of the last row that had such a one;
     state int64[8]: where the work stands; met uint8[fields] 1 for a crossed field that some row had a value
     of, which stays when the sink is reset; present int64[fields] the stamp of the last row with a value;
     members, bounds, path, path_hashes, path_values: the cells that the cross at hand joins.
@@ -83,7 +87,7 @@ class Sink(NamedTuple):
     owners: NDArray[np.int64]
     event: NDArray[np.float64]
     seen: NDArray[np.uint32]
-    marks: NDArray[np.uint16]
+    marks: NDArray[np.uint8]
     state: NDArray[np.int64]
     met: NDArray[np.uint8]
     present: NDArray[np.int64]
@@ -107,11 +111,11 @@ def make_sink(rows: int, features: int) -> Sink:
         records=np.empty(rows, dtype=np.int64),
         refused=np.empty((rows, 2), dtype=np.int64),
         hashes=np.empty(MAX_ROW_FEATURES, dtype=np.uint64),
-        amounts=np.empty(MAX_ROW_FEATURES, dtype=np.float64),
+        amounts=np.ones(MAX_ROW_FEATURES, dtype=np.float64),
         owners=np.empty(MAX_ROW_FEATURES, dtype=np.int64),
         event=np.empty(2, dtype=np.float64),
         seen=np.zeros(1 << SEEN_BITS, dtype=np.uint32),
-        marks=np.zeros(1 << MARK_BITS, dtype=np.uint16),
+        marks=np.full(1 << MARK_BITS, NO_MARK, dtype=np.uint8),
         state=np.zeros(8, dtype=np.int64),
         met=np.zeros(MAX_PLANNED_FIELDS, dtype=np.uint8),
         present=np.zeros(MAX_PLANNED_FIELDS, dtype=np.int64),
@@ -127,6 +131,8 @@ def reset(sink: Sink) -> None:
     """Empty a sink whose rows are not needed any more."""
     if sink.state[SEEN]:
         sink.seen[:] = 0
+    if sink.state[VALUED]:
+        sink.amounts[: sink.state[CELLS]] = 1.0
     sink.state[:STAMP] = 0
 
 
@@ -150,12 +156,27 @@ def has_room(sink: Sink) -> bool:
     )
 
 
+@kernel
+def _forget_amounts(sink: Sink) -> None:
+    sink.amounts[: sink.state[CELLS]] = 1.0
+    sink.state[VALUED] = 0
+
+
+@kernel
+def _forget_marks(sink: Sink) -> None:
+    sink.marks[:] = NO_MARK
+
+
 @inlined
 def begin(sink: Sink) -> None:
     """Start a row."""
+    if sink.state[VALUED]:
+        _forget_amounts(sink)
     sink.state[CELLS] = 0
     sink.state[STATUS] = OK
     sink.state[STAMP] += 1
+    if sink.state[STAMP] & (MARK_ROWS - 1) == 0:
+        _forget_marks(sink)
     sink.event[0] = np.nan
     sink.event[1] = 1.0
 
@@ -179,8 +200,10 @@ def add_cell(sink: Sink, field: int, h: np.uint64, value: float) -> None:
     k = sink.state[CELLS]
     if k < MAX_ROW_FEATURES:
         sink.hashes[k] = h
-        sink.amounts[k] = value
         sink.owners[k] = field
+        if value != 1.0:
+            sink.amounts[k] = value
+            sink.state[VALUED] = 1
         sink.state[CELLS] = k + 1
     else:
         fail(sink, TOO_MANY_FEATURES)
@@ -188,8 +211,8 @@ def add_cell(sink: Sink, field: int, h: np.uint64, value: float) -> None:
 
 @inlined
 def put_cell(sink: Sink, cells: int, field: int, h: np.uint64) -> int:
+    """Add the feature with hash ``h`` and value 1 to ``cells`` others; returns the new number."""
     put_at(sink.hashes, cells, h)
-    put_at(sink.amounts, cells, 1.0)
     put_at(sink.owners, cells, field)
     return cells + 1
 

@@ -9,10 +9,11 @@ from ftrl_engine.intrinsics import at, load64, string_mask, trailing_zeros
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.sink import BAD_UTF8, NUL_BYTE, OK
 
-_QUOTE = 34
+_QUOTE, _SPACE, _TAB = 34, 32, 9
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 _COLONS = np.uint64(58) * _ONES
+_QUOTES, _BACKSLASHES, _SPACES = (np.uint64(byte) * _ONES for byte in (34, 92, 32))
 _ABOVE_SPACE = np.uint64(33) * _ONES
 
 
@@ -88,11 +89,22 @@ def find_stop(data: NDArray[np.uint8], i: int, hi: int, pattern: np.uint64) -> i
 
 
 @inlined
+def _is_plain(word: np.uint64) -> bool:
+    """Whether none of eight bytes is a quote, a backslash or below 32."""
+    quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
+    hits = ((word - _SPACES) & ~word) | ((quote - _ONES) & ~quote) | ((backslash - _ONES) & ~backslash)
+    return bool(hits & _HIGH == np.uint64(0))
+
+
+@inlined
 def string_end(data: NDArray[np.uint8], i: int, hi: int) -> int:
     """The index of the quote that ends a JSON string, or hi where an escape, a control byte or hi is first.
 
     Reads up to 32 bytes past ``hi``.
     """
+    # Eight bytes, the length of most identifiers, are guessed: what follows need not wait for the search.
+    if i + 8 < hi and at(data, i + 8) == _QUOTE and _is_plain(load64(data, i)):
+        return i + 8
     while i < hi:
         found = string_mask(data, i)
         if found != np.uint32(0):
@@ -102,11 +114,19 @@ def string_end(data: NDArray[np.uint8], i: int, hi: int) -> int:
     return hi
 
 
+@inlined
+def skip_space(data: NDArray[np.uint8], i: int, hi: int) -> int:
+    """The first index in [i, hi) that holds neither a space nor a tab, or hi."""
+    while i < hi and (at(data, i) == _SPACE or at(data, i) == _TAB):
+        i += 1
+    return i
+
+
 @kernel
 def needs_check(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
     """Whether ``data[lo:hi]`` holds anything but bytes 1..127."""
-    high, zeros = np.uint8(0), False
+    # As signed numbers these are the positive ones, and a least value is found 32 bytes at a time.
+    least = np.int8(1)
     for i in range(lo, hi):
-        high |= at(data, i)
-        zeros |= at(data, i) == 0
-    return bool(zeros or high >= 0x80)
+        least = min(least, np.int8(at(data, i)))
+    return bool(least <= 0)

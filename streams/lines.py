@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ftrl_engine.errors import ConfigError, SourceError
 from ftrl_engine.intrinsics import byte_mask, trailing_zeros
 from ftrl_engine.jit import kernel
+from streams.memory import keep_freed_memory
 from streams.source import BLOCK_BYTES, MAX_RECORD_BYTES, PADDING, Block, Refusal
 
 Bytes = NDArray[np.uint8]
@@ -158,6 +159,7 @@ class LineReader:
     ) -> None:
         if block_bytes < 1:
             raise ConfigError(f"block_bytes must be at least 1; got {block_bytes}")
+        keep_freed_memory()
         self.header = header
         self._readinto = readinto
         self._partition = partition

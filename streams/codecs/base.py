@@ -25,8 +25,9 @@ from ftrl_engine.sink import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, mak
 from ftrl_engine.text import needs_check
 from streams.source import Block, Refusal
 
-# Rows of one batch; small enough for its slots to stay in the second-level cache's reach.
-MAX_BATCH_ROWS = 8192
+# Rows of one batch: more than a block has nearly always, because a short part costs as much by itself
+# as a long one.
+MAX_BATCH_ROWS = 16384
 _KEPT_BYTES = 64 << 10  # of a refused event
 
 
@@ -104,7 +105,8 @@ class Codec(ABC):
             or len(self._sink.records) < rows
             or len(self._sink.slots) < features + MAX_ROW_FEATURES
         ):
-            self._sink = make_sink(rows, features)._replace(met=self._met)
+            # With room to spare, because no two blocks are of the same size.
+            self._sink = make_sink(rows + rows // 8, features + features // 8)._replace(met=self._met)
         reset(self._sink)
         return self._sink
 

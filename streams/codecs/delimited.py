@@ -9,14 +9,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.counted_values import add_counted_text, way_of
+from ftrl_engine.column_runs import Columns, add_columns, make_columns
 from ftrl_engine.errors import ConfigError
-from ftrl_engine.hashing import salt
-from ftrl_engine.intrinsics import at, byte_mask, count_ones, put_at, trailing_zeros
+from ftrl_engine.intrinsics import byte_mask, count_ones, put_at, trailing_zeros
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.naming import Feature
-from ftrl_engine.plan import UNKNOWN, Plan, planned_fields
-from ftrl_engine.rows import finish
+from ftrl_engine.plan import Plan, planned_fields
+from ftrl_engine.rows import finish, finish_given, needs_owners
 from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.sink import (
     BAD_QUOTES,
@@ -30,7 +29,6 @@ from ftrl_engine.sink import (
     fail,
     has_room,
     refuse,
-    set_cells,
 )
 from ftrl_engine.text import text_problem
 from ftrl_engine.values import TEXT, add_text
@@ -53,9 +51,7 @@ class DelimitedCodec(Codec):
         super().__init__(schema, bits, need_label)
         self._header: bytes | None = None
         self._columns: list[str] = []
-        self.fields = np.empty(0, dtype=np.int64)
-        self.salts = np.empty(0, dtype=np.uint64)
-        self._ways = np.empty(0, dtype=np.int64)
+        self._places = make_columns(self.plan, [], {})
         self._bounds = np.empty(BOUNDS_ROOM, dtype=np.int64)
         if schema.columns:
             self._use(list(schema.columns))
@@ -92,9 +88,7 @@ class DelimitedCodec(Codec):
     def _use(self, columns: list[str]) -> None:
         numbers = {field.name: number for number, (field, _) in enumerate(planned_fields(self.schema))}
         self._columns = columns
-        self.fields = np.array([numbers.get(name, UNKNOWN) for name in columns], dtype=np.int64)
-        self.salts = np.array([salt(name) for name in columns], dtype=np.uint64)
-        self._ways = np.array([way_of(self.plan, int(field)) for field in self.fields], dtype=np.int64)
+        self._places = make_columns(self.plan, columns, numbers)
         self._bounds = np.empty(len(columns) + BOUNDS_ROOM, dtype=np.int64)
 
     def _label_names(self) -> tuple[str, ...]:
@@ -122,8 +116,8 @@ class DelimitedCodec(Codec):
         longest = int((block.ends[first:last] - block.starts[first:last]).max())
         text = np.empty(longest + PADDING, dtype=np.uint8)
         return encode_delimited(
-            block.data, block.starts, block.ends, first, last, self.fields, self.salts, self._ways,
-            ord(self.separator), self.quote, self._bounds, text, check, self.need_label, self.plan, sink,
+            block.data, block.starts, block.ends, first, last, self._places, ord(self.separator), self.quote,
+            self._bounds, text, check, self.need_label, self.plan, sink,
         )  # fmt: skip
 
     def _count_columns(self, line: bytes) -> int:
@@ -258,36 +252,26 @@ def add_column(
 
 @inlined
 def _encode_plain(
-    plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int,
-    fields: NDArray[np.int64], salts: NDArray[np.uint64], ways: NDArray[np.int64], separator: int,
+    plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int, columns: Columns, separator: int,
     bounds: NDArray[np.int64],
-) -> None:  # fmt: skip
-    """Add the columns of a record without quotes."""
-    columns = len(fields)
-    if split_columns(data, lo, hi, separator, bounds) != columns:
+) -> np.uint64:  # fmt: skip
+    """Add the columns of a record without quotes; returns which fields have a value."""
+    if split_columns(data, lo, hi, separator, bounds) != len(columns.fields):
         fail(sink, WRONG_COLUMNS)
-        return
-    cells = 0
-    for column in range(columns):
-        end = at(bounds, column)
-        cells = add_counted_text(
-            plan, sink, cells, at(ways, column), at(fields, column), at(salts, column), data, lo, end
-        )
-        lo = end + 1
-    set_cells(sink, cells)
+        return np.uint64(0)
+    return add_columns(plan, sink, columns, data, lo, bounds)
 
 
 @kernel
 def _encode_quoted(
-    plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int,
-    fields: NDArray[np.int64], salts: NDArray[np.uint64], separator: int, quote: int,
-    text: NDArray[np.uint8],
+    plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int, columns: Columns, separator: int,
+    quote: int, text: NDArray[np.uint8],
 ) -> None:  # fmt: skip
     """Add the columns of a record, any of which may stand in quotes; ``text`` is scratch."""
-    columns = len(fields)
+    fields, salts = columns.fields, columns.salts
     column = 0
     while True:
-        if column == columns:
+        if column == len(fields):
             fail(sink, WRONG_COLUMNS)
             return
         if lo < hi and data[lo] == quote:
@@ -307,17 +291,18 @@ def _encode_quoted(
         if end == hi:
             break
         lo = end + 1
-    if column != columns:
+    if column != len(fields):
         fail(sink, WRONG_COLUMNS)
 
 
 @kernel
 def encode_delimited(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], first: int, last: int,
-    fields: NDArray[np.int64], salts: NDArray[np.uint64], ways: NDArray[np.int64], separator: int, quote: int,
-    bounds: NDArray[np.int64], text: NDArray[np.uint8], check: bool, need_label: bool, plan: Plan, sink: Sink,
+    columns: Columns, separator: int, quote: int, bounds: NDArray[np.int64], text: NDArray[np.uint8],
+    check: bool, need_label: bool, plan: Plan, sink: Sink,
 ) -> int:  # fmt: skip
     """Encode records ``first <= r < last``; returns the first that found no room."""
+    owned = needs_owners(plan)
     for r in range(first, last):
         if not has_room(sink):
             return r
@@ -327,9 +312,14 @@ def encode_delimited(
             refuse(sink, r, problem)
             continue
         begin(sink)
-        if holds_byte(data, lo, hi, quote):
-            _encode_quoted(plan, sink, data, lo, hi, fields, salts, separator, quote, text)
+        given = np.uint64(0)
+        quoted = holds_byte(data, lo, hi, quote)
+        if quoted:
+            _encode_quoted(plan, sink, data, lo, hi, columns, separator, quote, text)
         else:
-            _encode_plain(plan, sink, data, lo, hi, fields, salts, ways, separator, bounds)
-        finish(plan, sink, r, need_label)
+            given = _encode_plain(plan, sink, data, lo, hi, columns, separator, bounds)
+        if quoted or owned:
+            finish(plan, sink, r, need_label)
+        else:
+            finish_given(plan, sink, r, need_label, given)
     return last

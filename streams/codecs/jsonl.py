@@ -21,7 +21,6 @@ from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.json_keys import (
     KEY_FACTS,
     KEY_FIELD,
-    KEY_LENGTH,
     KEY_WAY,
     Keys,
     find_key,
@@ -31,10 +30,10 @@ from ftrl_engine.json_keys import (
 from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, digit_count, scan_number
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
-from ftrl_engine.rows import finish
+from ftrl_engine.rows import finish, finish_given, needs_owners
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import BAD_SYNTAX, OK, REASONS, Sink, begin, cell_count, has_room, refuse, set_cells
-from ftrl_engine.text import string_end, text_problem
+from ftrl_engine.text import skip_space, string_end, text_problem
 from ftrl_engine.values import (
     DECIMAL_FORM,
     FALSE_FORM,
@@ -51,7 +50,7 @@ from streams.source import Block
 _NULL_FORM, _LIST_FORM, _SLOW_FORM = -1, -2, -3
 _LONGEST_INTEGER = 18  # more digits may not fit 64 bits
 _LONGEST_DECIMAL = 64  # such a one is finite if its exponent has at most two digits
-_QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COLON, _COMMA = 34, 92, 123, 125, 58, 44
+_QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COMMA = 34, 92, 123, 125, 44
 _OPEN_LIST, _CLOSE_LIST, _MINUS, _DIGIT_0, _DIGIT_9, _SPACE, _TAB = 91, 93, 45, 48, 57, 32, 9
 _DOT, _SMALL_E = 46, 101
 
@@ -101,13 +100,6 @@ class JsonlCodec(Codec):
 
 def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:
     return JsonlCodec(schema, bits, need_label)
-
-
-@inlined
-def _skip_space(data: NDArray[np.uint8], i: int, hi: int) -> int:
-    while i < hi and (at(data, i) == _SPACE or at(data, i) == _TAB):
-        i += 1
-    return i
 
 
 @inlined
@@ -192,7 +184,7 @@ def _add_list(
     kind = kind_of(plan, field)
     if kind == LABEL or kind == WEIGHT or kind == NUMBER:
         return -1
-    i = _skip_space(data, i, hi)
+    i = skip_space(data, i, hi)
     if i < hi and data[i] == _CLOSE_LIST:
         return i + 1
     while i < hi:
@@ -210,36 +202,38 @@ def _add_list(
             return -1
         if form != _NULL_FORM:
             add_value(plan, sink, field, salt, WORD, data, lo, end)
-        i = _skip_space(data, i, hi)
+        i = skip_space(data, i, hi)
         if i < hi and data[i] == _CLOSE_LIST:
             return i + 1
         if i >= hi or data[i] != _COMMA:
             return -1
-        i = _skip_space(data, i + 1, hi)
+        i = skip_space(data, i + 1, hi)
     return -1
 
 
 @inlined
-def _encode_object(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int, keys: Keys) -> bool:
-    """Add the fields of the object at ``i``; False sends the record to the slow path."""
-    i = _skip_space(data, i, hi)
+def _encode_object(
+    plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: int, keys: Keys
+) -> tuple[bool, np.uint64]:
+    """Add the fields of the object at ``i``; False sends the record to the slow path.
+
+    Also returns which fields have a value, as :func:`ftrl_engine.rows.finish_given` takes it.
+    """
+    given = np.uint64(0)
+    i = skip_space(data, i, hi)
     if i >= hi or at(data, i) != _OPEN:
-        return False
-    i = _skip_space(data, i + 1, hi)
+        return False, given
+    i = skip_space(data, i + 1, hi)
     key, cells = 0, 0
     start_object(keys)
     while i < hi and at(data, i) == _QUOTE:
-        key = find_key(keys, plan, key, data, i + 1, hi)
+        key, i = find_key(keys, plan, key, data, i + 1, hi)
         if key < 0:
-            return False
+            return False, given
         facts = KEY_FACTS * key
         field, way = at(keys.facts, facts + KEY_FIELD), at(keys.facts, facts + KEY_WAY)
-        i = _skip_space(data, i + 2 + at(keys.facts, facts + KEY_LENGTH), hi)
-        if i >= hi or at(data, i) != _COLON:
-            return False
-        i = _skip_space(data, i + 1, hi)
-        if i >= hi:
-            return False
+        i = skip_space(data, i, hi)
+        before = cells
         if at(data, i) == _QUOTE:
             lo = i + 1
             end = string_end(data, lo, hi)
@@ -260,22 +254,26 @@ def _encode_object(plan: Plan, sink: Sink, data: NDArray[np.uint8], i: int, hi: 
                 form = _form_of_word(data, lo, end)
             i = end
         if form == _SLOW_FORM:
-            return False
+            return False, given
         if form == DECIMAL_FORM:
             kind = kind_of(plan, field)
             if kind == TOKEN or kind == TOKENS:
-                return False
+                return False, given
         if form >= 0:
             cells = add_counted_value(plan, sink, cells, way, field, at(keys.salts, key), form, data, lo, end)
-        i = _skip_space(data, i, hi)
+        given |= np.uint64(cells != before) << np.uint64(field & 63)
+        key += 1
+        if i + 1 < hi and at(data, i) == _COMMA and at(data, i + 1) == _QUOTE:
+            i += 1
+            continue
+        i = skip_space(data, i, hi)
         if i >= hi or at(data, i) != _COMMA:
             break
-        i = _skip_space(data, i + 1, hi)
+        i = skip_space(data, i + 1, hi)
         if i >= hi or at(data, i) != _QUOTE:
-            return False
-        key += 1
+            return False, given
     set_cells(sink, cells)
-    return i < hi and at(data, i) == _CLOSE and _skip_space(data, i + 1, hi) == hi
+    return i < hi and at(data, i) == _CLOSE and skip_space(data, i + 1, hi) == hi, given
 
 
 @kernel
@@ -284,6 +282,7 @@ def encode_json(
     check: bool, need_label: bool, keys: Keys, plan: Plan, sink: Sink,
 ) -> tuple[int, bool]:  # fmt: skip
     """Encode records until one needs the slow path, (r, True), or none fits or is left, (r, False)."""
+    owned = needs_owners(plan)
     for r in range(first, last):
         if not has_room(sink):
             return r, False
@@ -292,7 +291,11 @@ def encode_json(
             refuse(sink, r, problem)
             continue
         begin(sink)
-        if not _encode_object(plan, sink, data, starts[r], ends[r], keys):
+        plain, given = _encode_object(plan, sink, data, starts[r], ends[r], keys)
+        if not plain:
             return r, True
-        finish(plan, sink, r, need_label)
+        if owned:
+            finish(plan, sink, r, need_label)
+        else:
+            finish_given(plan, sink, r, need_label, given)
     return last, False
