@@ -9,7 +9,6 @@ is learned depends on it. A slot that turns up with another name is shared, and 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,6 @@ END_SECONDS = 0.02
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.002, 0.02
 _SAMPLE_ROWS, _LAST_ROWS = 256, 1024
-_KEPT_STEPS = 2
 _SAVE_SECONDS = 10.0
 
 
@@ -60,16 +58,16 @@ class NameCollector:
         self._started = self._saved = clock()
         self._busy_before = time.process_time()
         self._spent = 0.0
-        self._recent: deque[tuple[Step, Codec]] = deque(maxlen=_KEPT_STEPS)
+        self._last: tuple[Step, Codec] | None = None
         self._turn = 0
         self._loaded = self._changed = self._failed = False
 
     def see(self, step: Step, codec: Codec) -> None:
         """A step has been learned: name some of it if there is time."""
-        self._recent.append((step, codec))
+        self._last = step, codec
         allowed = self._allowance()
         if allowed >= _LEAST_SECONDS:
-            self._visit([(step, codec)], min(allowed, _MOST_SECONDS), _SAMPLE_ROWS, known=1)
+            self._visit(step, codec, min(allowed, _MOST_SECONDS), _SAMPLE_ROWS, known=1)
 
     def save_if_due(self) -> None:
         """Write the names now and then, if there are new ones; never raises."""
@@ -77,24 +75,21 @@ class NameCollector:
             self._guard(self._save)
 
     def finish(self) -> None:
-        """The run is over: name what the last steps hold, and write; never raises."""
-        if self._recent:
+        """The run is over: name what the last step holds, and write; never raises."""
+        if self._last is not None:
             # What time is left shows which slots are shared.
-            seconds = max(self._allowance(), END_SECONDS)
-            self._visit(list(self._recent), seconds, _LAST_ROWS, known=_LAST_ROWS)
-            self._recent.clear()
+            self._visit(*self._last, max(self._allowance(), END_SECONDS), _LAST_ROWS, known=_LAST_ROWS)
+            self._last = None
             self._guard(self._save)
 
     def _allowance(self) -> float:
         busy = time.process_time() - self._busy_before
         return max(SHARE * busy, IDLE_SHARE * (self._clock() - self._started)) - self._spent
 
-    def _visit(self, steps: list[tuple[Step, Codec]], seconds: float, rows: int, known: int) -> None:
+    def _visit(self, step: Step, codec: Codec, seconds: float, rows: int, known: int) -> None:
         # This thread's own time: a busy machine must not make names scarce.
         began = time.thread_time()
-        for number, (step, codec) in enumerate(steps, start=1):
-            until = began + seconds * number / len(steps)
-            self._guard(partial(self._name, step, codec, until, rows, known))
+        self._guard(partial(self._name, step, codec, began + seconds, rows, known))
         self._spent += time.thread_time() - began
 
     def _guard(self, work: Callable[[], None]) -> None:
