@@ -126,12 +126,12 @@ def _write_plain(plan: Plan, sink: Sink) -> bool:
     """
     state = sink.state
     start, cells = state[FEATURES], state[CELLS]
-    for k in range(cells):
-        put_at(sink.slots, start + k, np.uint32(at(sink.hashes, k) >> plan.shift))
     mark = np.uint8(state[STAMP] & (MARK_ROWS - 1))
     shared = False
     for k in range(cells):
-        cell = np.int64(at(sink.slots, start + k) & _MARK_MASK)
+        slot = np.uint32(at(sink.hashes, k) >> plan.shift)
+        put_at(sink.slots, start + k, slot)
+        cell = np.int64(slot & _MARK_MASK)
         shared |= at(sink.marks, cell) == mark
         put_at(sink.marks, cell, mark)
     return not shared
