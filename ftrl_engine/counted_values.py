@@ -31,9 +31,10 @@ _DIGIT_9 = 57  # no number starts with a byte above it
 
 
 @kernel
-def _add_text_after(
+def add_text_after(
     plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
 ) -> int:
+    """As :func:`add_text` after ``cells`` others; returns the new number."""
     sink.state[CELLS] = cells
     add_text(plan, sink, field, salt, data, lo, hi)
     return int(sink.state[CELLS])
@@ -63,7 +64,7 @@ def add_other_number(
         x = read_number(data, lo, hi)
     if math.isfinite(x):
         return put_bucket(sink, cells, field, salt, x)
-    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+    return add_text_after(plan, sink, cells, field, salt, data, lo, hi)
 
 
 @inlined
@@ -122,7 +123,7 @@ def add_counted_text(
         x = read_number(data, lo, hi)
         if way != LABEL_TEXT and math.isfinite(x):
             return put_bucket(sink, cells, field, salt, x)
-    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+    return add_text_after(plan, sink, cells, field, salt, data, lo, hi)
 
 
 @kernel

@@ -38,7 +38,7 @@ from ftrl_engine.json_words import NULL_FORM, SLOW_FORM, form_of_word, is_last, 
 from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import digit_count, plain_decimal
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
-from ftrl_engine.rows import finish, finish_given, needs_owners
+from ftrl_engine.rows import finish_given, needs_owners, settle_owners
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import (
     BAD_SYNTAX,
@@ -249,7 +249,6 @@ def encode_json(
         if not plain:
             return r, True
         if owned:
-            finish(plan, sink, r, need_label)
-        else:
-            finish_given(plan, sink, r, need_label, given)
+            given = settle_owners(plan, sink)
+        finish_given(plan, sink, r, need_label, given)
     return last, False
