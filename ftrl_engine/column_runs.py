@@ -16,19 +16,21 @@ from ftrl_engine.counted_values import (
     AUTO_TEXT,
     BUCKET_TEXT,
     HASH_TEXT,
+    LABEL_TEXT,
     SKIP_TEXT,
-    add_counted_text,
     add_other_number,
+    add_text_after,
     is_token,
     way_of,
 )
 from ftrl_engine.hashing import salt, xxh64, xxh64_word
 from ftrl_engine.intrinsics import at, load64, put_at
-from ftrl_engine.jit import inlined
+from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.numbers import bucket_of_whole, short_whole
 from ftrl_engine.plan import UNKNOWN, Plan
 from ftrl_engine.rows import needs_owners
 from ftrl_engine.sink import MAX_ROW_FEATURES, Sink, set_cells
+from ftrl_engine.values import set_label
 
 
 class Columns(NamedTuple):
@@ -90,7 +92,11 @@ def add_columns(
             for k in range(first, last):
                 end = at(bounds, k)
                 field, before = at(columns.fields, k), cells
-                cells = add_counted_text(plan, sink, cells, way, field, at(columns.salts, k), data, lo, end)
+                whole = short_whole(data, lo, end) if way == LABEL_TEXT else -1
+                if whole >= 0:
+                    set_label(plan, sink, float(whole))
+                elif end != lo:
+                    cells = add_text_after(plan, sink, cells, field, at(columns.salts, k), data, lo, end)
                 given |= np.uint64(cells != before) << np.uint64(field & 63)
                 lo = end + 1
         lo = at(bounds, last - 1) + 1
@@ -99,7 +105,7 @@ def add_columns(
     return given
 
 
-@inlined
+@kernel
 def _own(
     sink: Sink, cells: int, columns: Columns, lo: int, bounds: NDArray[np.int64], first: int, last: int
 ) -> None:

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from ftrl_engine.hashing import xxh64, xxh64_word
 from ftrl_engine.intrinsics import at, load64
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.numbers import DECIMAL, bucket_of_whole, log_bucket, read_number, scan_number, short_whole
+from ftrl_engine.numbers import (
+    DECIMAL,
+    bucket_of_whole,
+    log_bucket,
+    plain_decimal,
+    read_number,
+    scan_number,
+    short_whole,
+)
 from ftrl_engine.plan import AUTO, LABEL, LOG_BUCKET, NUMBER, SKIP, TOKEN, TRANSFORM, Plan
 from ftrl_engine.sink import CELLS, MAX_ROW_FEATURES, Sink, put_cell
 from ftrl_engine.values import INTEGER_FORM, TEXT, add_text, add_value, kind_of, set_label
@@ -23,9 +31,10 @@ _DIGIT_9 = 57  # no number starts with a byte above it
 
 
 @kernel
-def _add_text_after(
+def add_text_after(
     plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
 ) -> int:
+    """As :func:`add_text` after ``cells`` others; returns the new number."""
     sink.state[CELLS] = cells
     add_text(plan, sink, field, salt, data, lo, hi)
     return int(sink.state[CELLS])
@@ -39,23 +48,32 @@ def hash_of_text(data: NDArray[np.uint8], lo: int, hi: int, salt: np.uint64) -> 
     return xxh64(data, lo, hi, salt)
 
 
+@inlined
+def put_bucket(sink: Sink, cells: int, field: int, salt: np.uint64, x: float) -> int:
+    """Add the bucket of a finite number to ``cells`` others; returns the new number."""
+    return put_cell(sink, cells, field, xxh64_word(np.uint64(log_bucket(x)), salt))
+
+
 @kernel
 def add_other_number(
     plan: Plan, sink: Sink, cells: int, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
 ) -> int:
     """Add a text to a field as the bucket of its number; there must be room for it."""
-    x = read_number(data, lo, hi)
+    end, x = plain_decimal(data, lo, hi)
+    if end != hi:
+        x = read_number(data, lo, hi)
     if math.isfinite(x):
-        return put_cell(sink, cells, field, xxh64_word(np.uint64(log_bucket(x)), salt))
-    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+        return put_bucket(sink, cells, field, salt, x)
+    return add_text_after(plan, sink, cells, field, salt, data, lo, hi)
 
 
 @inlined
 def is_token(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
     """Whether a text that is not empty is a token in an auto field; reads eight bytes from ``lo`` on."""
-    return bool(
-        at(data, lo) > _DIGIT_9 or short_whole(data, lo, hi) >= 0 or scan_number(data, lo, hi) != DECIMAL
-    )
+    if at(data, lo) > _DIGIT_9 or short_whole(data, lo, hi) >= 0:
+        return True
+    end, _ = plain_decimal(data, lo, hi)
+    return end != hi and scan_number(data, lo, hi) != DECIMAL
 
 
 # What add_counted_text does itself with a text; ANY_TEXT is left to add_text.
@@ -104,8 +122,8 @@ def add_counted_text(
             return cells
         x = read_number(data, lo, hi)
         if way != LABEL_TEXT and math.isfinite(x):
-            return put_cell(sink, cells, field, xxh64_word(np.uint64(log_bucket(x)), salt))
-    return _add_text_after(plan, sink, cells, field, salt, data, lo, hi)
+            return put_bucket(sink, cells, field, salt, x)
+    return add_text_after(plan, sink, cells, field, salt, data, lo, hi)
 
 
 @kernel

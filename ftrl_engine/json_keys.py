@@ -27,6 +27,7 @@ _KEY_ROOM = 72
 _CELLS = 4096
 # How many keys beyond the expected one are compared: fields may be left out.
 _LOOK_AHEAD = 3
+_PLACES = MAX_KEYS + _LOOK_AHEAD + 1
 
 # Places in Keys.facts of each key, and of its state.
 KEY_LENGTH, KEY_FIELD, KEY_WAY, KEY_STAMP = range(4)
@@ -40,7 +41,8 @@ class Keys(NamedTuple):
     """Up to MAX_KEYS keys in the order in which they were first seen.
 
     text   uint8, _KEY_ROOM for each key: the key, its closing quote and a colon
-    words, masks  uint64: the first eight bytes of that text, and which of them belong to it
+    words, masks  uint64: the first eight bytes of that text, and which of them belong to it; all bits set
+           where there is no key, which no text has
     salts  uint64, the hash of each key
     facts  int64, KEY_FACTS for each: its length, field, way (see counted_values.way_of) and stamp
     cells  int64[4096] open-addressing hash table by salt: 1 + the number of a key, or 0
@@ -60,10 +62,10 @@ def make_keys() -> Keys:
     """No keys yet; one such memory belongs to one plan."""
     return Keys(
         text=np.zeros(MAX_KEYS * _KEY_ROOM, dtype=np.uint8),
-        words=np.zeros(MAX_KEYS, dtype=np.uint64),
-        masks=np.zeros(MAX_KEYS, dtype=np.uint64),
+        words=np.full(_PLACES, _ALL, dtype=np.uint64),
+        masks=np.full(_PLACES, _ALL, dtype=np.uint64),
         salts=np.zeros(MAX_KEYS, dtype=np.uint64),
-        facts=np.zeros(MAX_KEYS * KEY_FACTS, dtype=np.int64),
+        facts=np.zeros(_PLACES * KEY_FACTS, dtype=np.int64),
         cells=np.zeros(_CELLS, dtype=np.int64),
         state=np.zeros(2, dtype=np.int64),
     )
@@ -74,6 +76,8 @@ def _clear(keys: Keys) -> None:
     keys.state[_COUNT] = 0
     keys.facts[:] = 0
     keys.cells[:] = 0
+    keys.words[:] = _ALL
+    keys.masks[:] = _ALL
 
 
 @inlined
@@ -142,14 +146,11 @@ def find_key(
     Most likely it is ``expected`` or one soon after it. The number is -1 for the careful path: the
     object has the key already, or it is no plain text before a colon.
     """
-    key = np.int64(-1)
-    i = hi
-    for k in range(expected, min(expected + _LOOK_AHEAD, keys.state[_COUNT])):
-        if _is_key(keys, k, data, lo):
-            key = np.int64(k)
-            i = lo + at(keys.facts, KEY_FACTS * k + KEY_LENGTH) + 2
-            break
-    if key < 0:
+    key, beyond = np.int64(expected), np.int64(expected + _LOOK_AHEAD)
+    while key < beyond and not _is_key(keys, int(key), data, lo):
+        key += 1
+    i = lo + at(keys.facts, KEY_FACTS * key + KEY_LENGTH) + 2
+    if key == beyond:
         key = np.int64(_look_up(keys, plan, data, lo, hi))
         if key < 0:
             return -1, hi

@@ -121,6 +121,32 @@ def read_number(data: NDArray[np.uint8], lo: int, hi: int) -> float:
 
 
 @inlined
+def plain_decimal(data: NDArray[np.uint8], lo: int, hi: int) -> tuple[int, float]:
+    """The number [-]digits.digits of at most 15 digits at ``lo``, as JSON writes it, and where it ends.
+
+    Where there is none, it ends at ``lo``; what follows may be more digits. The number is the one that
+    :func:`parse_number` finds.
+    """
+    first = lo + (lo < hi and at(data, lo) == _MINUS)
+    mantissa = np.int64(0)
+    point = first
+    i = first
+    while i < hi and i <= first + _EXACT_DIGITS:
+        byte = at(data, i)
+        if _ZERO <= byte <= _NINE:
+            mantissa = mantissa * 10 + (np.int64(byte) - _ZERO)
+        elif byte == _DOT and point == first and i > first:
+            point = i
+        else:
+            break
+        i += 1
+    if point == first or point == i - 1 or (at(data, first) == _ZERO and point != first + 1):
+        return lo, 0.0
+    x = float(mantissa) / at(_EXACT_POWERS, i - point - 1)
+    return i, -x if first > lo else x
+
+
+@inlined
 def digit_count(data: NDArray[np.uint8], i: int) -> int:
     """How many of the eight bytes from ``i`` on are digits, up to the first that is none."""
     word = load64(data, i)

@@ -126,12 +126,12 @@ def _write_plain(plan: Plan, sink: Sink) -> bool:
     """
     state = sink.state
     start, cells = state[FEATURES], state[CELLS]
-    for k in range(cells):
-        put_at(sink.slots, start + k, np.uint32(at(sink.hashes, k) >> plan.shift))
     mark = np.uint8(state[STAMP] & (MARK_ROWS - 1))
     shared = False
     for k in range(cells):
-        cell = np.int64(at(sink.slots, start + k) & _MARK_MASK)
+        slot = np.uint32(at(sink.hashes, k) >> plan.shift)
+        put_at(sink.slots, start + k, slot)
+        cell = np.int64(slot & _MARK_MASK)
         shared |= at(sink.marks, cell) == mark
         put_at(sink.marks, cell, mark)
     return not shared
@@ -210,33 +210,36 @@ def _add_missing_of_many(plan: Plan, sink: Sink) -> None:
 
 
 @inlined
-def finish(plan: Plan, sink: Sink, record: int, need_label: bool) -> None:
-    """End the row of ``record``: keep it, or note why it is refused."""
+def needs_owners(plan: Plan) -> bool:
+    """Whether the fields of cells must be known to end a row."""
+    return len(plan.cross_salts) > 0 or (len(plan.missing_fields) > 0 and plan.missing_bits == np.uint64(0))
+
+
+@kernel
+def settle_owners(plan: Plan, sink: Sink) -> np.uint64:
+    """Add what depends on the fields of cells; returns which fields are given, for :func:`finish_given`."""
     if len(plan.cross_salts) > 0 and sink.state[STATUS] == OK:
         add_crosses(plan, sink)
     if plan.missing_bits != np.uint64(0):
-        _add_missing(plan, sink, _given_fields(sink))
-    elif len(plan.missing_fields) > 0:
-        _add_missing_of_many(plan, sink)
-    _end(plan, sink, record, need_label)
+        return _given_fields(sink)
+    _add_missing_of_many(plan, sink)
+    return np.uint64(0)
 
 
 @inlined
-def needs_owners(plan: Plan) -> bool:
-    """Whether the fields of cells must be known, so that :func:`finish_given` would not do."""
-    return len(plan.cross_salts) > 0 or (len(plan.missing_fields) > 0 and plan.missing_bits == np.uint64(0))
+def finish(plan: Plan, sink: Sink, record: int, need_label: bool) -> None:
+    """End the row of ``record``: keep it, or note why it is refused."""
+    given = np.uint64(0)
+    if len(plan.cross_salts) > 0 or len(plan.missing_fields) > 0:
+        given = settle_owners(plan, sink)
+    finish_given(plan, sink, record, need_label, given)
 
 
 @inlined
 def finish_given(plan: Plan, sink: Sink, record: int, need_label: bool, given: np.uint64) -> None:
-    """As :func:`finish` where no owners are needed: bit f of ``given`` tells that field f has a cell."""
+    """As :func:`finish` where owners are settled or not needed: a set bit f tells that field f has a cell."""
     if plan.missing_bits != np.uint64(0):
         _add_missing(plan, sink, given)
-    _end(plan, sink, record, need_label)
-
-
-@inlined
-def _end(plan: Plan, sink: Sink, record: int, need_label: bool) -> None:
     if need_label and math.isnan(sink.event[0]):
         fail(sink, NO_LABEL)
     row = sink.state[ROWS]

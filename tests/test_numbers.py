@@ -23,6 +23,7 @@ from ftrl_engine.numbers import (
     bucket_of_whole,
     log_bucket,
     parse_number,
+    plain_decimal,
     scan_number,
     short_whole,
 )
@@ -51,6 +52,28 @@ def test_parse_number_is_the_nearest_float64(text: str) -> None:
         assert (found, math.copysign(1, found)) == (right, math.copysign(1, right))
     else:
         assert math.isnan(found)
+
+
+@given(
+    st.from_regex(r"\A-?[0-9]{0,17}\.?[0-9]{0,17}\Z") | number_texts | finite.map(repr),
+    st.sampled_from(["", ",", "}", ".", "e5", "-", " "]),
+)
+@example("0.123456789012345", ",")
+@example("-0.0", "")
+@example("00.5", "")
+@example("1.", ",")
+@example("-.5", "")
+@example("1234567890.12345", "}")
+def test_plain_decimals_are_those_of_json(text: str, after: str) -> None:
+    """Where a whole number with a point ends is where the longest one ends; others end at once."""
+    data, lo, hi = surrounded(text + after)
+    end, x = plain_decimal(data, lo, hi)
+    plain = re.compile(r"-?(0|[1-9]\d*)\.\d+", re.ASCII).match(text + after)
+    if plain is None or sum(map(str.isdigit, plain[0])) > 15:
+        assert end == lo or re.compile(r"[0-9]").match((text + after)[end - lo :])
+    else:
+        right = float(plain[0])
+        assert (end - lo, x, math.copysign(1, x)) == (len(plain[0]), right, math.copysign(1, right))
 
 
 @given(finite.filter(lambda x: 0 < abs(x) < 1e308), st.sampled_from(["", "0" * 900, "0" * 900 + "1"]))

@@ -15,7 +15,7 @@ from ftrl_engine.intrinsics import byte_mask, count_ones, put_at, trailing_zeros
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import Plan, planned_fields
-from ftrl_engine.rows import finish, finish_given, needs_owners
+from ftrl_engine.rows import finish_given, needs_owners, settle_owners
 from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.sink import (
     BAD_QUOTES,
@@ -319,7 +319,6 @@ def encode_delimited(
         else:
             given = _encode_plain(plan, sink, data, lo, hi, columns, separator, bounds)
         if quoted or owned:
-            finish(plan, sink, r, need_label)
-        else:
-            finish_given(plan, sink, r, need_label, given)
+            given = settle_owners(plan, sink)
+        finish_given(plan, sink, r, need_label, given)
     return last

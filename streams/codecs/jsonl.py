@@ -13,10 +13,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.counted_values import add_counted_value
+from ftrl_engine.counted_values import (
+    AUTO_TEXT,
+    BUCKET_TEXT,
+    HASH_TEXT,
+    add_counted_value,
+    hash_of_text,
+    put_bucket,
+)
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
-from ftrl_engine.intrinsics import at, load64
+from ftrl_engine.intrinsics import at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.json_keys import (
     KEY_FACTS,
@@ -27,19 +34,30 @@ from ftrl_engine.json_keys import (
     make_keys,
     start_object,
 )
+from ftrl_engine.json_words import NULL_FORM, SLOW_FORM, form_of_word, is_last, is_short_integer, word_end
 from ftrl_engine.naming import Feature
-from ftrl_engine.numbers import DECIMAL, EXPONENT, INTEGER, digit_count, scan_number
+from ftrl_engine.numbers import digit_count, plain_decimal
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
-from ftrl_engine.rows import finish, finish_given, needs_owners
+from ftrl_engine.rows import finish_given, needs_owners, settle_owners
 from ftrl_engine.schema import Schema
-from ftrl_engine.sink import BAD_SYNTAX, OK, REASONS, Sink, begin, cell_count, has_room, refuse, set_cells
+from ftrl_engine.sink import (
+    BAD_SYNTAX,
+    MAX_ROW_FEATURES,
+    OK,
+    REASONS,
+    Sink,
+    begin,
+    cell_count,
+    has_room,
+    put_cell,
+    refuse,
+    set_cells,
+)
 from ftrl_engine.text import skip_space, string_end, text_problem
 from ftrl_engine.values import (
     DECIMAL_FORM,
-    FALSE_FORM,
     INTEGER_FORM,
     TEXT,
-    TRUE_FORM,
     WORD,
     add_value,
     kind_of,
@@ -47,12 +65,8 @@ from ftrl_engine.values import (
 from streams.codecs.base import Codec
 from streams.source import Block
 
-_NULL_FORM, _LIST_FORM, _SLOW_FORM = -1, -2, -3
-_LONGEST_INTEGER = 18  # more digits may not fit 64 bits
-_LONGEST_DECIMAL = 64  # such a one is finite if its exponent has at most two digits
-_QUOTE, _BACKSLASH, _OPEN, _CLOSE, _COMMA = 34, 92, 123, 125, 44
-_OPEN_LIST, _CLOSE_LIST, _MINUS, _DIGIT_0, _DIGIT_9, _SPACE, _TAB = 91, 93, 45, 48, 57, 32, 9
-_DOT, _SMALL_E = 46, 101
+_ADDED_FORM = -3  # a value that is added already
+_QUOTE, _OPEN, _CLOSE, _COMMA, _OPEN_LIST, _CLOSE_LIST = 34, 123, 125, 44, 91, 93
 
 
 class JsonlCodec(Codec):
@@ -102,80 +116,6 @@ def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:
     return JsonlCodec(schema, bits, need_label)
 
 
-@inlined
-def _word_end(data: NDArray[np.uint8], i: int, hi: int) -> int:
-    """The end of a bare word: a number, true, false or null."""
-    while i < hi:
-        byte = at(data, i)
-        if byte == _COMMA or byte == _CLOSE or byte == _CLOSE_LIST or byte == _SPACE or byte == _TAB:
-            break
-        i += 1
-    return i
-
-
-@kernel
-def _is_word(data: NDArray[np.uint8], lo: int, hi: int, word: np.uint64, length: int) -> bool:
-    """Whether ``data[lo:hi]`` is the word given as little-endian bytes."""
-    mask = (np.uint64(1) << np.uint64(8 * length)) - np.uint64(1)
-    return hi - lo == length and (load64(data, lo) & mask) == word
-
-
-_TRUE = np.uint64(int.from_bytes(b"true", "little"))
-_FALSE = np.uint64(int.from_bytes(b"false", "little"))
-_NULL = np.uint64(int.from_bytes(b"null", "little"))
-
-
-@kernel
-def _form_of_word(data: NDArray[np.uint8], lo: int, hi: int) -> int:
-    """The form of a bare word; _SLOW_FORM where it is not one of the plain ones."""
-    if lo == hi:
-        return _SLOW_FORM
-    first = data[lo]
-    if first == _MINUS or _DIGIT_0 <= first <= _DIGIT_9:
-        digits = lo + 1 if first == _MINUS else lo
-        if digits == hi or data[digits] < _DIGIT_0 or data[digits] > _DIGIT_9:
-            return _SLOW_FORM
-        found = scan_number(data, lo, hi)
-        leading_zero = (
-            data[digits] == _DIGIT_0 and digits + 1 < hi and _DIGIT_0 <= data[digits + 1] <= _DIGIT_9
-        )
-        if found == INTEGER and not leading_zero and hi - digits <= _LONGEST_INTEGER:
-            negative_zero = first == _MINUS and data[digits] == _DIGIT_0
-            return _SLOW_FORM if negative_zero else INTEGER_FORM
-        if (found == DECIMAL or found == EXPONENT) and not leading_zero and _is_plain_decimal(data, lo, hi):
-            return DECIMAL_FORM
-        return _SLOW_FORM
-    if _is_word(data, lo, hi, _TRUE, 4):
-        return TRUE_FORM
-    if _is_word(data, lo, hi, _FALSE, 5):
-        return FALSE_FORM
-    if _is_word(data, lo, hi, _NULL, 4):
-        return _NULL_FORM
-    return _SLOW_FORM
-
-
-@kernel
-def _is_plain_decimal(data: NDArray[np.uint8], lo: int, hi: int) -> bool:
-    """Whether a decimal has no bare point, as JSON asks, and is certainly finite."""
-    exponent = hi
-    for i in range(lo, hi):
-        if data[i] == _DOT and not (i + 1 < hi and _DIGIT_0 <= data[i + 1] <= _DIGIT_9):
-            return False
-        if data[i] | 32 == _SMALL_E:
-            signed = data[i + 1] < _DIGIT_0
-            exponent = i + (2 if signed else 1)
-    return hi - lo <= _LONGEST_DECIMAL and hi - exponent <= 2
-
-
-@inlined
-def _is_short_integer(data: NDArray[np.uint8], lo: int, end: int, hi: int) -> bool:
-    """Whether the digits ``data[lo:end]`` are a whole number that a comma or a brace follows."""
-    after = at(data, end)
-    return bool(
-        lo < end < hi and (after == _COMMA or after == _CLOSE) and (at(data, lo) != _DIGIT_0 or end == lo + 1)
-    )
-
-
 @kernel
 def _add_list(
     plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], i: int, hi: int
@@ -192,15 +132,15 @@ def _add_list(
             lo = i + 1
             end = string_end(data, lo, hi)
             i = end + 1
-            form = WORD if end < hi else _SLOW_FORM
+            form = WORD if end < hi else SLOW_FORM
         else:
             lo = i
-            end = _word_end(data, lo, hi)
+            end = word_end(data, lo, hi)
             i = end
-            form = _form_of_word(data, lo, end)
-        if form == _SLOW_FORM or form == DECIMAL_FORM:
+            form = form_of_word(data, lo, end)
+        if form == SLOW_FORM or form == DECIMAL_FORM:
             return -1
-        if form != _NULL_FORM:
+        if form != NULL_FORM:
             add_value(plan, sink, field, salt, WORD, data, lo, end)
         i = skip_space(data, i, hi)
         if i < hi and data[i] == _CLOSE_LIST:
@@ -237,23 +177,37 @@ def _encode_object(
         if at(data, i) == _QUOTE:
             lo = i + 1
             end = string_end(data, lo, hi)
-            form = TEXT if end < hi else _SLOW_FORM
+            form = TEXT if end < hi else SLOW_FORM
             i = end + 1
+            if way == HASH_TEXT and form == TEXT and cells < MAX_ROW_FEATURES:
+                # What occurs most, and whether it is empty cannot be foreseen.
+                put_cell(sink, cells, field, hash_of_text(data, lo, end, at(keys.salts, key)))
+                cells += end != lo
+                form = _ADDED_FORM
         elif at(data, i) == _OPEN_LIST:
             set_cells(sink, cells)
             i = _add_list(plan, sink, field, at(keys.salts, key), data, i + 1, hi)
             cells = cell_count(sink)
-            form = _LIST_FORM if i > 0 else _SLOW_FORM
+            form = _ADDED_FORM if i > 0 else SLOW_FORM
         else:
             lo = i
             # Short whole numbers occur most, and where they end cannot be foreseen.
             end = lo + digit_count(data, lo)
             form = INTEGER_FORM
-            if not _is_short_integer(data, lo, end, hi):
-                end = _word_end(data, lo, hi)
-                form = _form_of_word(data, lo, end)
+            if not is_short_integer(data, lo, end, hi):
+                end, x = plain_decimal(data, lo, hi)
+                if (
+                    (way == AUTO_TEXT or way == BUCKET_TEXT)
+                    and is_last(data, lo, end, hi)
+                    and cells < MAX_ROW_FEATURES
+                ):
+                    cells = put_bucket(sink, cells, field, at(keys.salts, key), x)
+                    form = _ADDED_FORM
+                else:
+                    end = word_end(data, lo, hi)
+                    form = form_of_word(data, lo, end)
             i = end
-        if form == _SLOW_FORM:
+        if form == SLOW_FORM:
             return False, given
         if form == DECIMAL_FORM:
             kind = kind_of(plan, field)
@@ -295,7 +249,6 @@ def encode_json(
         if not plain:
             return r, True
         if owned:
-            finish(plan, sink, r, need_label)
-        else:
-            finish_given(plan, sink, r, need_label, given)
+            given = settle_owners(plan, sink)
+        finish_given(plan, sink, r, need_label, given)
     return last, False
