@@ -168,7 +168,9 @@ class SnapshotStore(ModelStore):
 
     def warm_up(self) -> None:
         """Compile what scoring needs before there is a snapshot, so that the first one is served at once."""
-        self._make_scorer(empty_snapshot(1, Schema())).score(WARM_UP)
+        scorer = self._make_scorer(empty_snapshot(1, Schema()))
+        scorer.score(WARM_UP)
+        scorer.score_carefully(WARM_UP)
 
     def _refresh(self) -> str | None:
         """Look once; returns what is wrong with a newer file than the one served then."""

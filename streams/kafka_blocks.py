@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.kafka_positions import RECORDS, position_of
-from streams.lines import REFUSED_BYTES, refuse_long, split_lines
+from streams.line_ends import split_lines
+from streams.lines import REFUSED_BYTES, refuse_long
 from streams.source import MAX_RECORD_BYTES, PADDING, Block, Refusal
 
 Bytes = NDArray[np.uint8]

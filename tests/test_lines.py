@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftrl_engine.errors import ConfigError, SourceError
-from streams.lines import REFUSED_BYTES, LineReader, block_from_lines, split, split_lines
+from streams.line_ends import split, split_lines
+from streams.lines import REFUSED_BYTES, LineReader, block_from_lines
 from streams.source import PADDING, Block
 
 LIMIT = 12
