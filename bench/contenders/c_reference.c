@@ -53,7 +53,7 @@ void learn(int64_t rows, const uint32_t *slots, const double *labels, cell *stat
             state[row[k]] = (cell){z[k], n[k]};
 
         squares += gg;
-        term -= g * rate / (1.0 + squares);
+        term -= g * rate / (rate + squares);
         positives += labels[r];
         negatives += 1.0 - labels[r];
         intercept = term + log((positives + 0.5) / (negatives + 0.5));

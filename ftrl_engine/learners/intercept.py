@@ -12,9 +12,10 @@ Kinds:
 
 With S = sum g^2, the term of ``plain`` follows b <- b - g alpha / (beta + sqrt S), which is
 FTRL-Proximal with l1 = l2 = 0 (McMahan 2011, corollary 3). The term of ``base_rate`` follows
-b <- b - g c / (1 + S): S estimates the curvature, so this is a Newton step c times too long,
-as if only the last c-th part of the events counted. Rounds of too much and too little
-prediction then cancel within that part, and the sum of predictions stays near that of labels.
+b <- b - g c / (c + S): at most g in the beginning, so that one click is no certainty. S
+estimates the curvature, so later this is a Newton step c times too long, as if only the last
+c-th part of the events counted. Rounds of too much and too little prediction then cancel
+within that part, and the sum of predictions stays near that of labels.
 
 An event without features is an event all the same: it moves the intercept and nothing else.
 """
@@ -59,7 +60,7 @@ def update_intercept(
         scalars[TERM] -= g * alpha / (beta + math.sqrt(scalars[SQUARES]))
         scalars[MARGIN] = scalars[TERM]
     else:
-        scalars[TERM] -= g * rate / (1.0 + scalars[SQUARES])
+        scalars[TERM] -= g * rate / (rate + scalars[SQUARES])
         scalars[POSITIVES] += importance * y
         scalars[NEGATIVES] += importance * (1.0 - y)
         odds = (scalars[POSITIVES] + 0.5) / (scalars[NEGATIVES] + 0.5)

@@ -31,7 +31,7 @@ class Intercept:
             if g != 0.0:
                 self.b -= self.alpha / (self.beta + math.sqrt(squares)) * g
         else:
-            self.b -= self.c / (1.0 + squares) * g
+            self.b -= self.c / (self.c + squares) * g
         if y == 1.0:
             self.positives += importance
         else:
