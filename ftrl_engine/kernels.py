@@ -77,8 +77,11 @@ class Kernel:
             name = f"{self.__module__}.{code.co_name}-{code.co_firstlineno}-{key}"
             piece = machine_code.link(self._code(name, args), name, objects)
             self._pieces[kinds] = piece
+        result = piece(*args)
+        if result is MISMATCH:
+            raise TypeError(f"{self.py_func.__qualname__}: cannot take arguments of the kinds {kinds}")
         self._call = piece
-        return piece(*args)
+        return result
 
     def _code(self, name: str, args: tuple[Any, ...]) -> bytes:
         """The machine code for these arguments, from the cache or new."""
