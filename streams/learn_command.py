@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
-            progress.say("compiling (once for this version on this machine, half a minute to a minute) ...")
+            progress.say("compiling (once for this version on this machine, 15 to 20 s) ...")
         new = not ModelDirectory.exists(Path(args.model))
         model = open_model(args, progress)
         try:
