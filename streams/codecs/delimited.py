@@ -12,6 +12,7 @@ from ftrl_engine.column_runs import make_columns
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import planned_fields
+from ftrl_engine.refusals import TOLD
 from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.sink import (
     BAD_QUOTES,
@@ -116,7 +117,11 @@ class DelimitedCodec(Codec):
         found = self._count_columns(block.record(record))
         # Columns that are shifted fail for odd reasons; their number is the better one.
         if found == len(self._columns) or reason in (BAD_UTF8, NUL_BYTE, BAD_QUOTES):
-            return REASONS[reason]
+            if reason not in TOLD:
+                return REASONS[reason]
+            texts = self._split(block.record(record).decode())
+            values = ((name, TEXT, text) for name, text in zip(self._columns, texts, strict=False))
+            return self.teller.tell(reason, values, self._columns)
         return f"{REASONS[WRONG_COLUMNS]}: expected {len(self._columns)}, found {found}"
 
     def features(self, block: Block, record: int) -> list[Feature]:
