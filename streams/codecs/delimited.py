@@ -88,8 +88,19 @@ class DelimitedCodec(Codec):
         if self.need_label and not any(name in self._columns for name in names):
             raise ConfigError(
                 f"{partition}: no label column ({', '.join(names)}) among "
-                f'{", ".join(self._columns[:8])}...; name it in a schema: label = "..."'
+                f"{', '.join(self._columns[:8])}...; {self._label_cure()}"
             )
+
+    def _label_cure(self) -> str:
+        """What to do where the header has no label."""
+        other = next((byte for byte in "\t;|," if len(self._columns) == 1 and byte in self._columns[0]), None)
+        if other is None:
+            return 'name it in a schema: label = "..."'
+        names = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "','"}
+        cure = {"\t": "give --format tsv", ",": "give --format csv"}.get(
+            other, f"write tabs instead, as with: tr '{other}' '\\t' <FILE >FILE.tsv"
+        )
+        return f"the fields seem to be separated by {names[other]}; {cure}"
 
     def _drop_label_where_it_is_missing(self, block: Block) -> None:
         """Events to score often come without the label column."""
