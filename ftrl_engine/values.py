@@ -121,6 +121,15 @@ def _truth(data: NDArray[np.uint8], lo: int, hi: int) -> float:
     return np.nan
 
 
+@kernel
+def _add_label(plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int) -> None:
+    """The label from text, as a number or a truth value; a threshold needs a number."""
+    x = parse_number(data, lo, hi)
+    if math.isnan(x) and math.isnan(plan.label_at_least):
+        x = _truth(data, lo, hi)
+    set_label(plan, sink, x)
+
+
 @inlined
 def add_text(
     plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
@@ -133,11 +142,10 @@ def add_text(
         add_cell(sink, field, xxh64(data, lo, hi, salt), 1.0)
     elif kind == TOKENS:
         _add_tokens(sink, field, salt, plan.fields[field, SEPARATOR], data, lo, hi)
+    elif kind == LABEL:
+        _add_label(plan, sink, data, lo, hi)
     else:
-        x = parse_number(data, lo, hi)
-        if kind == LABEL and math.isnan(x) and math.isnan(plan.label_at_least):
-            x = _truth(data, lo, hi)
-        add_number(plan, sink, field, salt, kind, x)
+        add_number(plan, sink, field, salt, kind, parse_number(data, lo, hi))
 
 
 @inlined

@@ -124,7 +124,7 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_row("learner", f"{learner.pop('name')}  " + "  ".join(f"{k}={v}" for k, v in learner.items()))
     table.add_row("schema", facts["schema"]["name"])
     table.add_row("rows learned", f"{facts['rows']:,}   refused {facts['rejected']:,}")
-    table.add_row("", "over all of them, each predicted before it was learned from:")
+    table.add_row("", "of all of these, progressive:")
     for name in ("log_loss", "normalized_entropy", "auc", "calibration", "label_mean"):
         table.add_row(name.replace("_", " "), quantity(facts["metrics"][name]))
     table.add_row("intercept", quantity(facts["intercept"]))
