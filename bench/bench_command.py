@@ -137,11 +137,10 @@ def measure(groups: list[str], bench: Bench) -> list[Result]:
 
 
 def _print(facts: dict[str, object], results: list[Result]) -> None:
-    from rich.console import Console
-
     from bench.table import print_results
+    from streams.progress import plain_console
 
-    console = Console(highlight=False)
+    console = plain_console()
     if not console.is_terminal:
         console.width = 120
     print_results(facts, results, console)

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     with ProgressLine(args.quiet) as progress, tempfile.TemporaryDirectory(prefix="ftrl-compare-") as scratch:
         if jit.cache_is_cold():
-            progress.say("compiling (once for this version on this machine, about a minute) ...")
+            progress.say("compiling (once for this version on this machine, up to a minute) ...")
         if args.protocol:
             return _protocol(args, Path(scratch), progress)
         found = compare(args, Path(scratch), progress)
@@ -252,11 +252,10 @@ def _write_report(found: dict[str, Any], directory: Any, progress: ProgressLine)
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from bench.comparison.summary import print_summary
+    from streams.progress import plain_console
 
-    console = Console(highlight=False)
+    console = plain_console()
     if not console.is_terminal:
         console.width = 120
     print_summary(found, console)

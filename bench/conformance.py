@@ -72,10 +72,11 @@ def ask_all(
 
 def print_answers(found: dict[str, dict[str, dict[str, str]]], events: int) -> None:
     """The table, and below it what failed or was not asked."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from streams.progress import plain_console
+
+    console = plain_console()
     if not console.is_terminal:
         console.width = 140
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -147,13 +147,23 @@ class FeatureNamer:
         if text == "" or kind in (SKIP, LABEL, WEIGHT):
             return ()
         if kind == AUTO:
-            decimal = form == DECIMAL_FORM or (form == TEXT and _DECIMAL.fullmatch(text) is not None)
+            decimal = form == DECIMAL_FORM or (form == TEXT and is_decimal(text))
             kind = NUMBER if decimal else AUTO
         if kind == NUMBER:
             return (_number_cell(about, salt, _number(field, text)),)
         if kind == TOKENS and form == TEXT:
             return (_token(field, salt, part) for part in text.split(about.separator) if part)
         return (_token(field, salt, text),)
+
+
+def number_of(text: str) -> float:
+    """The number that ``text`` is, which may be infinite; NaN where it is none."""
+    return float(text) if _NUMBER.fullmatch(text) else math.nan
+
+
+def is_decimal(text: str) -> bool:
+    """Whether text in a field of kind ``auto`` is read as a number."""
+    return _DECIMAL.fullmatch(text) is not None
 
 
 def _hash(data: bytes, seed: int) -> int:
@@ -183,7 +193,7 @@ def _token(field: str, salt: int, text: str, value: float = 1.0) -> Cell:
 
 def _number(field: str, text: str) -> float:
     """The finite number that ``text`` is; DataError where it is none."""
-    x = float(text) if _NUMBER.fullmatch(text) else math.nan
+    x = number_of(text)
     if not math.isfinite(x):
         raise DataError(f"field {field!r} must be a finite number, got {text[:80]!r}")
     return x

@@ -80,7 +80,7 @@ class Schema:
 
     label           the label's field; None takes the one of LABEL_NAMES that occurs
     label_at_least  where given, the label is 1 if the field's number is at least this, else 0;
-                    otherwise the field must hold 0 or 1 (true or false in JSON)
+                    otherwise the field must hold 0 or 1, true or false
     timestamp       a field that is the event's time, not a feature
     weight          a field that is the event's importance, not a feature
     crosses         each a list of fields whose values are also taken together

@@ -34,6 +34,9 @@ from ftrl_engine.sink import BAD_LABEL, BAD_NUMBER, BAD_WEIGHT, MAX_VALUE, TWO_L
 # Forms of a typed value: what JSON or Python says it is.
 TEXT, WORD, INTEGER_FORM, DECIMAL_FORM, TRUE_FORM, FALSE_FORM = range(6)
 
+_TRUE, _FALSE = (np.frombuffer(word, dtype=np.uint8) for word in (b"true", b"false"))
+_SMALL = np.uint8(32)  # the bit that makes a letter small, and nothing else one
+
 
 @inlined
 def _add_number(plan: Plan, sink: Sink, field: int, salt: np.uint64, x: float) -> None:
@@ -105,6 +108,28 @@ def add_number(plan: Plan, sink: Sink, field: int, salt: np.uint64, kind: int, x
         fail(sink, BAD_NUMBER)
 
 
+@kernel
+def _truth(data: NDArray[np.uint8], lo: int, hi: int) -> float:
+    """1 for the text true, 0 for false, in letters of any size; otherwise NaN."""
+    for word, value in ((_TRUE, 1.0), (_FALSE, 0.0)):
+        if hi - lo == len(word):
+            same = True
+            for i in range(len(word)):
+                same = same and (data[lo + i] | _SMALL) == word[i]
+            if same:
+                return value
+    return np.nan
+
+
+@kernel
+def _add_label(plan: Plan, sink: Sink, data: NDArray[np.uint8], lo: int, hi: int) -> None:
+    """The label from text, as a number or a truth value; a threshold needs a number."""
+    x = parse_number(data, lo, hi)
+    if math.isnan(x) and math.isnan(plan.label_at_least):
+        x = _truth(data, lo, hi)
+    set_label(plan, sink, x)
+
+
 @inlined
 def add_text(
     plan: Plan, sink: Sink, field: int, salt: np.uint64, data: NDArray[np.uint8], lo: int, hi: int
@@ -117,6 +142,8 @@ def add_text(
         add_cell(sink, field, xxh64(data, lo, hi, salt), 1.0)
     elif kind == TOKENS:
         _add_tokens(sink, field, salt, plan.fields[field, SEPARATOR], data, lo, hi)
+    elif kind == LABEL:
+        _add_label(plan, sink, data, lo, hi)
     else:
         add_number(plan, sink, field, salt, kind, parse_number(data, lo, hi))
 

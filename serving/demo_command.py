@@ -16,6 +16,7 @@ import argparse
 import json
 import shlex
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +95,19 @@ def _run_in(folder: Path, args: argparse.Namespace) -> Outcome | None:
                 signal.signal(hang_up, before)
 
 
+def _ftrl() -> str:
+    """The `ftrl` command as the reader can type it here."""
+    beside = Path(sys.executable).with_name("ftrl")
+    if shutil.which("ftrl"):
+        return "ftrl"
+    if not beside.is_file():
+        return f"{shlex.quote(sys.executable)} -m ftrl_engine"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
+
+
 def _summary(outcome: Outcome, keep: str | None) -> str:
-    facts = outcome.facts(None)
+    facts, ftrl = outcome.facts(None), _ftrl()
     first, last, true = (facts["score"][name] for name in ("first", "last", "true"))
     lines = [
         "",
@@ -111,14 +123,15 @@ def _summary(outcome: Outcome, keep: str | None) -> str:
         model = shlex.quote(str(Path(keep) / "model"))
         body = json.dumps({"context": outcome.event}, separators=(",", ":"))
         lines += [
-            f"  ftrl inspect --model {model}",
-            f"  ftrl serve --model {model}",
-            f"  curl -d {shlex.quote(body)} http://127.0.0.1:8000/score",
+            f"  {ftrl} inspect --model {model}",
+            f"  {ftrl} serve --model {model}",
+            f"and in another terminal, while it serves:\n"
+            f"  curl --fail --retry 9 --retry-connrefused -d {shlex.quote(body)} http://127.0.0.1:8000/score",
         ]
     else:
         lines += [
-            "  ftrl simulate --to clicks.jsonl --rows 1000000",
-            "  ftrl learn clicks.jsonl --schema clicks --model my-model",
-            "  ftrl serve --model my-model",
+            f"  {ftrl} simulate --to clicks.jsonl --rows 1000000",
+            f"  {ftrl} learn clicks.jsonl --schema clicks --model my-model",
+            f"  {ftrl} serve --model my-model",
         ]
     return "\n".join(lines)

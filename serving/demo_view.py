@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from streams.progress import quantity
+from streams.progress import plain_console, quantity
 
 _SHOWN_ROWS = 15
 # Short, so that every number fits on a terminal of 80 columns.
@@ -60,10 +60,9 @@ class DemoView:
         self._moments: list[Moment] = []
         self._live: Any = None
         if not quiet and sys.stderr.isatty():
-            from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4)
+            self._live = Live(console=plain_console(stderr=True), refresh_per_second=4)
 
     def __enter__(self) -> DemoView:
         if self._live is not None:
@@ -79,7 +78,7 @@ class DemoView:
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._live is not None:
-            self._live.console.print(text, highlight=False)
+            self._live.console.print(text)
         elif not self._quiet:
             print(text, file=sys.stderr, flush=True)
 

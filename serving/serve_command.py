@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_end_with_stdin(access)
     _add_learning(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
+    flags.add_unused_seed(parser)
     flags.add_output(parser)
 
 

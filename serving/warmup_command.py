@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--formats", metavar="NAME,...", help="formats to read (every one)")
     add("--learners", metavar="NAME,...", help=f"learners ({FIRST_LEARNER}; all: every one)")
     add("--jobs", type=int, metavar="N", help="processes at a time (the cores)")
-    add("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
+    flags.add_unused_seed(parser)
     flags.add_output(parser)
 
 

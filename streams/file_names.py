@@ -101,24 +101,28 @@ def common_format(names: Iterable[str]) -> str | None:
     return next(iter(first), None)
 
 
-def check_files(names: Sequence[str], files: Sequence[FileName], may_be_missing: bool) -> None:
+def check_files(
+    names: Sequence[str], files: Sequence[FileName], may_be_missing: bool, can_follow: bool = False
+) -> None:
     """Refuse what cannot be read before anything is read."""
     for given, name in enumerate(names):
         if not may_be_missing and not any(file.given == given for file in files):
-            raise SourceError(f"{name}: no file matches; check the pattern, or --follow to wait for files")
+            wait = ", or --follow to wait for files" if can_follow else ""
+            raise SourceError(f"{name}: no file matches; check the pattern{wait}")
     for file in files:
         if file.path != STDIN:
-            _check_file(file.path, may_be_missing)
+            _check_file(file.path, may_be_missing, can_follow)
 
 
-def _check_file(path: str, may_be_missing: bool) -> None:
+def _check_file(path: str, may_be_missing: bool, can_follow: bool) -> None:
     if os.path.isdir(path):
         example = os.path.join(path, "*.tsv")
         raise SourceError(f"{path}: is a directory; name the files in it, for example '{example}'")
     if not os.path.exists(path):
         if may_be_missing:
             return
-        raise SourceError(f"{path}: no such file; check the name, or --follow to wait for it")
+        wait = ", or --follow to wait for it" if can_follow else ""
+        raise SourceError(f"{path}: no such file; check the name{wait}")
     # A pipe is not tried: its writer would see that it is closed again.
     if os.path.isfile(path):
         try:

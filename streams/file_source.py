@@ -67,7 +67,7 @@ class FileSource(Source):
         self._finished = False
         _check_names(self._names)
         self._queue = expand(self._names)
-        check_files(self._names, self._queue, may_be_missing=options.follow)
+        check_files(self._names, self._queue, options.follow, options.can_follow)
         self._kind = options.format or common_format([file.path for file in self._queue] or self._names)
         self._kind = self._kind or options.default_format
         self._check_kind()

@@ -65,6 +65,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 
+def add_unused_seed(parser: argparse.ArgumentParser) -> None:
+    """--seed, which every command takes, where nothing is drawn: help need not show it."""
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+
+
 def add_end_with_stdin(parser: argparse._ActionsContainer) -> None:
     """--end-with-stdin."""
     parser.add_argument(
@@ -93,10 +98,13 @@ def source_options(
     given: str | None,
     model: str | None,
     schema: Schema,
-    follow: bool = False,
+    follow: bool | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> SourceOptions:
-    """How a source is opened: ``given`` is --format, ``model`` the format its model was made with."""
+    """How a source is opened: ``given`` is --format, ``model`` the format its model was made with.
+
+    ``follow`` is None where the command has no --follow.
+    """
     from streams.source import SourceOptions
 
     more = dict(extra or {})
@@ -108,7 +116,8 @@ def source_options(
     return SourceOptions(
         format=given,
         default_format=model or schema.format,
-        follow=follow,
+        follow=bool(follow),
+        can_follow=follow is not None,
         columns_known=bool(schema.columns),
         extra=more,
     )

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="how many of the largest weights, of each sign (10)"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="accepted by every command; nothing is drawn")
+    flags.add_unused_seed(parser)
     flags.add_output(parser)
 
 
@@ -113,27 +113,31 @@ def _names(model: ModelDirectory, warn: Callable[[str], None]) -> Names:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    from streams.progress import quantity
+    from streams.kafka_positions import position_text
+    from streams.progress import plain_console, quantity
 
-    console = Console(highlight=False)
+    console = plain_console()
     table = Table(title=f"model {facts['model']}", show_header=False, title_justify="left")
     learner = dict(facts["learner"])
     table.add_row("learner", f"{learner.pop('name')}  " + "  ".join(f"{k}={v}" for k, v in learner.items()))
     table.add_row("schema", facts["schema"]["name"])
     table.add_row("rows learned", f"{facts['rows']:,}   refused {facts['rejected']:,}")
+    table.add_row("", "of all of these, progressive:")
     for name in ("log_loss", "normalized_entropy", "auc", "calibration", "label_mean"):
         table.add_row(name.replace("_", " "), quantity(facts["metrics"][name]))
     table.add_row("intercept", quantity(facts["intercept"]))
     named = f"   ({facts['named_weights']:,} of them have a name)" if facts["named_weights"] else ""
     table.add_row("non-zero weights", f"{facts['nonzero_weights']:,}{named}")
+    if facts["named_weights"] < facts["nonzero_weights"]:
+        table.add_row(
+            "", "names are collected in a small share of the time of learning; more events, more names"
+        )
     if facts["snapshot_bytes"] is not None:
         table.add_row("snapshot", f"{facts['snapshots'][0]}   {facts['snapshot_bytes']:,} bytes")
     for partition, position in facts["positions"].items():
-        table.add_row("position", f"{partition} @ {position:,}")
+        table.add_row("position", f"{partition} @ {position_text(partition, position)}")
     console.print(table)
     for sign, where in (("positive", "above"), ("negative", "below")):
         entries = facts[f"largest_{sign}"]
@@ -141,7 +145,7 @@ def _print(facts: dict[str, Any]) -> None:
             title = f"largest weights {where} 0"
             weights = Table("feature", "weight", title=title, title_justify="left")
             for entry in entries:
-                weights.add_row(escape(_feature(entry)), f"{entry['weight']:+.4f}")
+                weights.add_row(_feature(entry), f"{entry['weight']:+.4f}")
             console.print(weights)
 
 

@@ -43,3 +43,11 @@ def position_of(offset: int, record: int = 0) -> int:
 def offset_of(position: int) -> int:
     """The offset of the message a position points to or into."""
     return position // RECORDS
+
+
+def position_text(partition: str, position: int) -> str:
+    """A position for people: in Kafka the offset, and the record within its message where one is begun."""
+    if not partition.startswith("kafka://"):
+        return f"{position:,}"
+    record = position % RECORDS
+    return f"offset {offset_of(position):,}" + (f", record {record}" if record else "")

@@ -39,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="wait for more events at the end")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N learned events")
     flags.add_end_with_stdin(parser)
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="accepted by every command; learning draws no numbers"
-    )
+    flags.add_unused_seed(parser)
     flags.add_output(parser)
 
 
@@ -114,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
-            progress.say("compiling (once for this version on this machine, half a minute to a minute) ...")
+            progress.say("compiling (once for this version on this machine, 15 to 20 s) ...")
         new = not ModelDirectory.exists(Path(args.model))
         model = open_model(args, progress)
         try:
@@ -166,7 +164,7 @@ def _check_source(args: argparse.Namespace, schema: Schema) -> None:
     from streams.source import open_source
 
     if not args.follow and args.source != ["-"]:
-        options = flags.source_options(args.format, None, schema, extra=_kafka(args))
+        options = flags.source_options(args.format, None, schema, args.follow, _kafka(args))
         open_source(flags.source_of(args.source), {}, options).close()
 
 
@@ -219,6 +217,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     elif not args.quiet:
         progress.say(table(result))
     if options.stop.is_set():
+        progress.say("interrupted; the same command goes on from here")
         return flags.INTERRUPTED
     if trainer.rejected and not trainer.rows:
         print(

@@ -32,11 +32,12 @@ def report(trainer: Trainer, progress: ProgressLine) -> None:
     fraction = trainer.source.fraction() if trainer.source else None
     if not trainer.rows and not trainer.rejected:
         return  # nothing has come yet, or the first kernels are being compiled
+    refused = f"  refused {trainer.rejected:,}" if trainer.rejected else ""
+    # With the bar it fits on a terminal of 80 columns.
     progress.show(
-        f"{trainer.rows:,} rows  {trainer.rows / seconds:,.0f} rows/s  "
-        f"log loss {quantity(metrics.log_loss)}  calibration {quantity(metrics.calibration, 3)}  "
-        f"non-zeros {trainer.nonzero_weights:,}  "
-        f"refused {trainer.rejected:,}{_live(trainer)}",
+        f"{trainer.rows:,} rows  {trainer.rows / seconds:,.0f}/s  "
+        f"loss {quantity(metrics.log_loss)}  calib. {quantity(metrics.calibration, 3)}  "
+        f"weights {trainer.nonzero_weights:,}{refused}{_live(trainer)}",
         fraction,
     )
 
@@ -81,11 +82,14 @@ def table(result: dict[str, Any]) -> str:
     if not result["rows"] and not result["rejected"]:
         return f"nothing new to learn; the model has learned {result['total']['rows']:,} events"
     names = ("rows", "rejected", "log_loss", "normalized_entropy", "auc", "calibration", "label_mean")
-    lines = [f"{name.replace('_', ' '):<20}{quantity(result[name]):>14}" for name in names]
+    lines = ["of this run, each event predicted before it was learned from:"]
+    lines += [f"{name.replace('_', ' '):<20}{quantity(result[name]):>14}" for name in names]
     lines.append(f"{'non-zero weights':<20}{quantity(result['nonzero_weights']):>14}")
     lines.append(f"{'rows/s':<20}{quantity(int(result['rows_per_second'] or 0)):>14}")
     if result["source"].get("lost"):
         lines.append(f"{'lost events':<20}{quantity(result['source']['lost']):>14}")
+    if result["total"]["rows"] > result["rows"]:
+        lines.append(f"{'rows of all runs':<20}{quantity(result['total']['rows']):>14}")
     if result["rejected"]:
         lines.append(f"refused events: {result['model']}/rejected.jsonl")
     lines.append(f"model: {result['model']}   (ftrl inspect --model {result['model']})")

@@ -76,9 +76,8 @@ class LogSource(Source):
         self._finished = False
         if not options.follow:
             if not directory.is_dir():
-                raise SourceError(
-                    f"{self.uri}: no such directory; check the name, or --follow to wait for it"
-                )
+                wait = ", or --follow to wait for it" if options.can_follow else ""
+                raise SourceError(f"{self.uri}: no such directory; check the name{wait}")
             self._end = log_end(directory)
         try:
             self._begin()

@@ -24,6 +24,7 @@ import tomli_w
 
 from ftrl_engine.errors import ConfigError, CorruptFileError, ModelError
 from ftrl_engine.schema import Schema
+from ftrl_engine.schema_differences import differences
 from streams.names import FILE
 
 FORMAT = 1
@@ -115,7 +116,12 @@ class ModelDirectory:
                 folder.mkdir(parents=True, exist_ok=True)
             _write_text(path / "model.toml", settings.to_toml())
         except OSError as error:
-            raise ModelError(f"model {path}: cannot be written: {error.strerror or error}") from error
+            if path.exists() and not path.is_dir():
+                raise ModelError(f"model {path}: is a file; name a directory with --model") from error
+            raise ModelError(
+                f"model {path}: cannot be written: {error.strerror or error}; "
+                "make it writable or use another --model"
+            ) from error
         return cls(path, settings, warn)
 
     @classmethod
@@ -139,10 +145,11 @@ class ModelDirectory:
             if name not in facts:
                 raise ConfigError(f"the {self.settings.learner} model {self.path} has no parameter {name!r}")
             if value != facts[name]:
-                raise ConfigError(
-                    f"--{name} {_shown(value)} contradicts the model {self.path}, which was made with "
-                    f"{name} {_shown(facts[name])}; leave the flag out or use another --model"
-                )
+                contradiction = f"--{name} {_shown(value)} contradicts the model {self.path}"
+                how = f", which was made with {name} {_shown(facts[name])}"
+                if isinstance(value, Schema):
+                    how = f": {differences(value, self.settings.schema)}"
+                raise ConfigError(f"{contradiction}{how}; leave the flag out or use another --model")
 
     def lock(self) -> filelock.BaseFileLock:
         """Hold the model for learning; ModelError where another learner has it."""
@@ -154,7 +161,10 @@ class ModelDirectory:
                 f"model {self.path}: another learner is at work on it; stop that one or use another --model"
             ) from None
         except OSError as error:
-            raise ModelError(f"model {self.path}: cannot be locked: {error.strerror or error}") from error
+            raise ModelError(
+                f"model {self.path}: cannot be locked: {error.strerror or error}; "
+                "make the directory writable for who learns"
+            ) from error
         for folder in (self.path, self.path / "checkpoints", self.path / "snapshots"):
             # Only the holder of the lock writes here, so these are remains of one that died.
             for left in folder.glob(".tmp-*"):

@@ -28,10 +28,11 @@ from streams.pipeline import Step
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
 # and what the end of a run may take even if that is less.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.02
+END_SECONDS = 0.2
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.002, 0.02
 _SAMPLE_ROWS, _LAST_ROWS = 256, 1024
+_SHARING_SECONDS = 0.02  # for slots that are shared, at the end of a run
 _SAVE_SECONDS = 10.0
 
 
@@ -77,8 +78,11 @@ class NameCollector:
     def finish(self) -> None:
         """The run is over: name what the last step holds, and write; never raises."""
         if self._last is not None:
-            # What time is left shows which slots are shared.
-            self._visit(*self._last, max(self._allowance(), END_SECONDS), _LAST_ROWS, known=_LAST_ROWS)
+            # It is over as soon as nothing is left to name; then some rows show which slots are shared.
+            rows = len(self._last[0].batch)
+            self._visit(*self._last, max(self._allowance(), END_SECONDS), rows, known=0)
+            sharing = min(END_SECONDS, _SHARING_SECONDS)
+            self._visit(*self._last, max(self._allowance(), sharing), _LAST_ROWS, known=_LAST_ROWS)
             self._last = None
             self._guard(self._save)
 

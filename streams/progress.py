@@ -18,10 +18,9 @@ class ProgressLine:
         self._live: Any = None
         self._next = time.monotonic() + PLAIN_SECONDS
         if not quiet and sys.stderr.isatty():
-            from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
+            self._live = Live(console=plain_console(stderr=True), refresh_per_second=4, transient=True)
 
     def __enter__(self) -> ProgressLine:
         if self._live is not None:
@@ -48,9 +47,16 @@ class ProgressLine:
         if self._quiet:
             return
         if self._live is not None:
-            self._live.console.print(text, highlight=False)
+            self._live.console.print(text)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def plain_console(stderr: bool = False) -> Any:
+    """A console of rich that prints text as it is: what users named may look like markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def _with_bar(text: str, fraction: float | None) -> Any:
@@ -61,7 +67,7 @@ def _with_bar(text: str, fraction: float | None) -> Any:
     if fraction is None:
         grid.add_row(text)
     else:
-        grid.add_row(ProgressBar(total=1.0, completed=fraction, width=20), text)
+        grid.add_row(ProgressBar(total=1.0, completed=fraction, width=8), text)
     return grid
 
 

@@ -1,7 +1,7 @@
 """Score events from the newest snapshot: one probability a line, in input order.
 
 An event that cannot be read gives the line "nan"; how many did is said at the end. Events
-need no label.
+need no label. A blank line of the input is no event and gives no line.
 
 examples:
   ftrl score events.jsonl --model m --output scores.txt
@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="the model directory")
     parser.add_argument("--output", metavar="FILE", help="where the probabilities go (default: stdout)")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N scored events")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="accepted by every command; scoring draws no numbers"
-    )
+    flags.add_unused_seed(parser)
     flags.add_output(parser)
 
 
@@ -47,9 +45,21 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
     with ProgressLine(args.quiet) as progress:
         if args.output:
-            with open(args.output, "w", encoding="ascii") as output:
+            with _created(args.output) as output:
                 return _score(args, output, progress)
         return _score(args, sys.stdout, progress)
+
+
+def _created(path: str) -> IO[str]:
+    from ftrl_engine.errors import SourceError
+
+    try:
+        return open(path, "w", encoding="ascii")
+    except OSError as error:
+        raise SourceError(
+            f"--output {path}: cannot be written: {error.strerror}; name a file in a directory that exists "
+            "and can be written to"
+        ) from error
 
 
 def load_snapshot(model: str, progress: ProgressLine) -> Snapshot:
@@ -84,6 +94,7 @@ def _score(args: argparse.Namespace, output: IO[str], progress: ProgressLine) ->
     stop = threading.Event()
     started = time.monotonic()
     scored = refused = 0
+    first = ""
     try:
         with flags.stop_on_signals(stop), Pipeline(source, codec) as pipeline:
             for step in pipeline.steps():
@@ -96,6 +107,7 @@ def _score(args: argparse.Namespace, output: IO[str], progress: ProgressLine) ->
                 output.write(lines_of(snapshot, step))
                 scored += len(step.batch)
                 refused += len(step.refused)
+                first = first or "".join(map(str, step.refused[:1]))
                 progress.show(f"{scored:,} scored  {refused:,} refused", source.fraction())
     finally:
         source.close()
@@ -106,8 +118,14 @@ def _score(args: argparse.Namespace, output: IO[str], progress: ProgressLine) ->
         result = {"rows": scored, "rejected": refused, "seconds": round(seconds, 6), "rows_per_second": rate}
         print(json.dumps(result | {"model": args.model, "model_rows": snapshot.rows, "output": args.output}))
     elif args.output or refused:
-        progress.say(f"{scored:,} scored, {refused:,} could not be read (nan)")
-    return INTERRUPTED if stop.is_set() else 0
+        reason = f"; the first at {first}" if refused else ""
+        progress.say(f"{scored:,} scored, {refused:,} could not be read (nan){reason}")
+    if stop.is_set():
+        return INTERRUPTED
+    if refused and not scored:
+        print(f"ftrl score: none of {refused:,} events could be read; the first at {first}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def lines_of(snapshot: Snapshot, step: Step) -> str:

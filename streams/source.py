@@ -40,6 +40,10 @@ class Refusal:
     reason: str
     event: bytes
 
+    def __str__(self) -> str:
+        place = "" if self.partition == "-" else f" of {self.partition}"
+        return f"position {self.position}{place}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -80,6 +84,7 @@ class SourceOptions:
     format  the format's name; None takes it from the name of the file
     default_format  the format where the name does not tell it either
     follow  wait for more events at the end instead of finishing
+    can_follow  the command has a flag --follow, which errors may name
     block_bytes  the aimed size of a block
     columns_known  the schema names the columns, so files of tsv and csv have no header line
     extra   options of one kind of source only (Kafka properties and the like)
@@ -89,6 +94,7 @@ class SourceOptions:
     format: str | None = None
     default_format: str | None = None
     follow: bool = False
+    can_follow: bool = False
     block_bytes: int = BLOCK_BYTES
     columns_known: bool = False
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold passwords

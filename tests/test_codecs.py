@@ -43,7 +43,7 @@ numbers = (
     | st.integers().map(str)
 )
 texts = numbers | st.sampled_from(OTHER_TEXTS) | free_text
-labels = st.sampled_from(["1", "0", "1.0", "0", "1", "", "-1", "2", "yes"])
+labels = st.sampled_from(["1", "0", "1.0", "0", "1", "", "-1", "2", "yes", "true", "False", "TRUE", "truE1"])
 importances = st.sampled_from(["", "1", "0.5", "0", "1e3", "3", "-1", "nan"])
 tag_lists = st.lists(texts, max_size=4).map(",".join)
 columns_of_event = st.tuples(
@@ -371,11 +371,16 @@ def test_reasons_say_what_is_wrong() -> None:
     assert reasons("tsv", b"1\0", b"\xff") == ["holds a NUL byte", "not valid UTF-8"]
     (json_reason,) = reasons("jsonl", b'{"click":1,}')
     assert json_reason.startswith("not a JSON event: JSON is malformed")
-    assert reasons("jsonl", b'{"user":"a"}', b'{"click":3}') == ["no label", "the label must be 0 or 1"]
+    assert reasons("jsonl", b'{"user":"a"}', b'{"click":3}') == [
+        "no label: the event has no field 'click'; it has user",
+        "label 'click' must be 0 or 1, got '3'; write 0 and 1, "
+        'or label = { field = "click", at_least = ... } in a schema',
+    ]
     assert reasons("libsvm", b"2 3:1", b"1 3:x", b"1 :1", b"1 1:2:3") == [
-        "the label must be -1, 0 or 1",
-        "a value is not a finite number",
-        *["a feature must be index:value with one colon and an index before it"] * 2,
+        "the label must be -1, 0 or 1, got '2'",
+        "a value is not a finite number, got '3:x'",
+        "a feature must be index:value with one colon and an index before it, got ':1'",
+        "a feature must be index:value with one colon and an index before it, got '1:2:3'",
     ]
     assert reasons(
         "vw", b"1 1 0.5 |a x", b"1|a x", b"1 a x", b"1 't 2 |a", b"1 -1 |a", b"1 | :1", b"1 |a:x"
@@ -384,14 +389,47 @@ def test_reasons_say_what_is_wrong() -> None:
         "no label (a word that touches the first | is a tag)",
         "no | before the features",
         "a 'tag must be the last word before the |",
-        "the importance must be a number from 0 to 1e+50",
-        "a feature must be name or name:value with one colon and a name before it",
-        "a value or scale is not a finite number",
+        "the importance must be a number from 0 to 1e+50, got '-1'",
+        "a feature must be name or name:value with one colon and a name before it, got ':1'",
+        "a value or scale is not a finite number, got 'a:x'",
     ]
     two = json.dumps({"click": 1, "y": 0}).encode()
     assert reasons("jsonl", two, schema=Schema()) == [
-        "more than one label; name the label's field in a schema"
+        "more than one label ('click', 'y'); name the label's field in a schema"
     ]
+
+
+def test_reasons_name_the_field_and_the_value() -> None:
+    number = "a number must be finite and at most 1e+50 in size"
+    schema = Schema(
+        columns=("clicked", "price", "size", "note"), label="clicked", weight="size",
+        fields=(Field("price", "number"),),
+    )  # fmt: skip
+    cases = [
+        (b"1,cheap,1,x", f"field 'price': {number}, got 'cheap'"),
+        (b'1,"1,5",1,x', f"field 'price': {number}, got '1,5'"),
+        (b"1,-1e51,1,x", f"field 'price': {number}, got '-1e51'"),
+        (b"1,1,1,1.5e999", f"field 'note': {number}, got '1.5e999'"),
+        (b"1,%s,1,x" % (b"y" * 41), f"field 'price': {number}, got '{'y' * 40}'..."),
+        (b"yes,1,1,x", "label 'clicked' must be 0 or 1, got 'yes'; write 0 and 1"),
+        (b",1,1,x", "no label: field 'clicked' has no value"),
+        (b"1,1,-2,x", "importance 'size' must be a number from 0 to 1e+50, got '-2'"),
+    ]
+    for line, reason in cases:
+        assert reasons("csv", line, schema=schema) == [reason]
+    events = [
+        (b'{"clicked":1,"price":true}', f"field 'price': {number}, got 'true'"),
+        (b'{"clicked":1,"price":["1"]}', f"field 'price': {number}, got '1'"),
+        (b'{"clicked":1,"note":1e60,"price":1e60}', f"field 'price': {number}, got '1e+60'"),
+        (b'{"clicked":1,"size":"much"}', "importance 'size' must be a number from 0 to 1e+50, got 'much'"),
+    ]
+    for line, reason in events:
+        assert reasons("jsonl", line, schema=schema) == [reason]
+    rated = replace(schema, label_at_least=4.0)
+    assert reasons("csv", b"true,1,1,x", schema=rated) == ["label 'clicked' must be a number, got 'true'"]
+    (unnamed,) = reasons("jsonl", b'{"a":1,"b":null}', schema=Schema())
+    assert unnamed.startswith("no label: the event has none of the fields label, click, ")
+    assert unnamed.endswith('; it has a, b; name its field in a schema: label = "..."')
 
 
 def test_header_names_the_columns() -> None:

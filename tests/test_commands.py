@@ -281,7 +281,7 @@ def test_when_nothing_can_be_learned(tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
     events.write_text('{"x": 1}\n{"x": 2}\n')
     line = refusal("learn", events, "--model", tmp_path / "m", "--quiet", status=1)
-    assert "all 2 events were refused (no label)" in line
+    assert "all 2 events were refused (no label: the event has none of the fields label" in line
     kept = [json.loads(line) for line in (tmp_path / "m" / "rejected.jsonl").read_text().splitlines()]
     assert [entry["position"] for entry in kept] == [0, 9]
     assert kept[0]["event"] == '{"x": 1}'

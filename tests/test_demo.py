@@ -17,6 +17,7 @@ import pytest
 from ftrl_engine.cli import main
 from ftrl_engine.errors import FtrlError
 from ftrl_engine.snapshot import Snapshot
+from serving import demo_command
 from serving.demo_events import BLOCK_ROWS, EventWriter, good_event
 from serving.demo_processes import Client, Command, wait_until
 from serving.scorer import Scorer
@@ -52,6 +53,19 @@ def demo(tmp_path: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.communicate()
+
+
+def test_the_next_commands_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    programs = tmp_path / "my venv" / "bin"
+    programs.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    assert demo_command._ftrl() == f"'{programs / 'python'}' -m ftrl_engine"
+    (programs / "ftrl").touch()
+    assert demo_command._ftrl() == "'my venv/bin/ftrl'"
+    (tmp_path / "ftrl").touch(0o755)
+    assert demo_command._ftrl() == "ftrl"
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:

@@ -116,11 +116,12 @@ def _summary(rate: float, outcomes: Sequence[Outcome], events: Events) -> dict[s
 
 def print_results(found: dict[str, Any], data: dict[str, Any]) -> None:
     """The table, with the published figures where the name of the source tells which they are."""
-    from rich.console import Console
     from rich.table import Table
 
+    from streams.progress import plain_console
+
     published = next((rows for name, rows in PUBLISHED.items() if name in " ".join(data["source"])), {})
-    console = Console(highlight=False)
+    console = plain_console()
     if not console.is_terminal:
         console.width = 120
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +20,7 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.naming import Feature, FeatureNamer
 from ftrl_engine.plan import MAX_PLANNED_FIELDS, make_plan, planned_fields
+from ftrl_engine.refusals import RefusalTeller
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import MAX_ROW_FEATURES, REASONS, REFUSED, ROWS, Sink, make_sink, reset
 from ftrl_engine.text import needs_check
@@ -29,6 +30,7 @@ from streams.source import Block, Refusal
 # as a long one.
 MAX_BATCH_ROWS = 16384
 _KEPT_BYTES = 64 << 10  # of a refused event
+_DESCRIBED_BYTES = 1 << 20  # of a larger one only the rule is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Codec(ABC):
     """Encodes the records of one format by one schema."""
 
     has_header: ClassVar[bool] = False  # the first line of a file names the columns
+    reasons: ClassVar[Mapping[int, str]] = REASONS
 
     def __init__(self, schema: Schema, bits: int, need_label: bool = True) -> None:
         self.schema = schema
@@ -61,6 +64,7 @@ class Codec(ABC):
         self._met = np.zeros(MAX_PLANNED_FIELDS, dtype=np.uint8)
         self._sink: Sink | None = None
         self.namer = FeatureNamer(schema, bits)
+        self.teller = RefusalTeller(schema)
 
     def twin(self) -> Codec:
         """Another codec that encodes as this one does, for another thread."""
@@ -112,12 +116,14 @@ class Codec(ABC):
 
     def _refusal(self, block: Block, record: int, reason: int) -> Refusal:
         position = int(block.positions[record - 1]) if record else block.first
-        text = self.describe(block, record, reason)
-        return Refusal(block.partition, position, text, block.record(record)[:_KEPT_BYTES])
+        event = block.record(record)
+        short = len(event) <= _DESCRIBED_BYTES
+        text = self.describe(block, record, reason) if short else self.reasons[reason]
+        return Refusal(block.partition, position, text, event[:_KEPT_BYTES])
 
     def describe(self, block: Block, record: int, reason: int) -> str:
-        """Why a record is refused, in words."""
-        return REASONS[reason]
+        """Why a record is refused, in words; with the field and the value where they can be told."""
+        return self.reasons[reason]
 
     @abstractmethod
     def fill(self, block: Block, first: int, last: int, sink: Sink, check: bool) -> int:

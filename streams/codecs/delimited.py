@@ -12,6 +12,7 @@ from ftrl_engine.column_runs import make_columns
 from ftrl_engine.errors import ConfigError
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import planned_fields
+from ftrl_engine.refusals import TOLD
 from ftrl_engine.schema import LABEL_NAMES, Schema
 from ftrl_engine.sink import (
     BAD_QUOTES,
@@ -87,8 +88,19 @@ class DelimitedCodec(Codec):
         if self.need_label and not any(name in self._columns for name in names):
             raise ConfigError(
                 f"{partition}: no label column ({', '.join(names)}) among "
-                f'{", ".join(self._columns[:8])}...; name it in a schema: label = "..."'
+                f"{', '.join(self._columns[:8])}...; {self._label_cure()}"
             )
+
+    def _label_cure(self) -> str:
+        """What to do where the header has no label."""
+        other = next((byte for byte in "\t;|," if len(self._columns) == 1 and byte in self._columns[0]), None)
+        if other is None:
+            return 'name it in a schema: label = "..."'
+        names = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "','"}
+        cure = {"\t": "give --format tsv", ",": "give --format csv"}.get(
+            other, f"write tabs instead, as with: tr '{other}' '\\t' <FILE >FILE.tsv"
+        )
+        return f"the fields seem to be separated by {names[other]}; {cure}"
 
     def _drop_label_where_it_is_missing(self, block: Block) -> None:
         """Events to score often come without the label column."""
@@ -116,7 +128,11 @@ class DelimitedCodec(Codec):
         found = self._count_columns(block.record(record))
         # Columns that are shifted fail for odd reasons; their number is the better one.
         if found == len(self._columns) or reason in (BAD_UTF8, NUL_BYTE, BAD_QUOTES):
-            return REASONS[reason]
+            if reason not in TOLD:
+                return REASONS[reason]
+            texts = self._split(block.record(record).decode())
+            values = ((name, TEXT, text) for name, text in zip(self._columns, texts, strict=False))
+            return self.teller.tell(reason, values, self._columns)
         return f"{REASONS[WRONG_COLUMNS]}: expected {len(self._columns)}, found {found}"
 
     def features(self, block: Block, record: int) -> list[Feature]:

@@ -22,7 +22,7 @@ from ftrl_engine.counted_values import (
     put_bucket,
 )
 from ftrl_engine.errors import DataError
-from ftrl_engine.events import EventEncoder
+from ftrl_engine.events import EventEncoder, flatten
 from ftrl_engine.intrinsics import at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.json_keys import (
@@ -38,6 +38,7 @@ from ftrl_engine.json_words import NULL_FORM, SLOW_FORM, form_of_word, is_last, 
 from ftrl_engine.naming import Feature
 from ftrl_engine.numbers import digit_count, plain_decimal
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
+from ftrl_engine.refusals import TOLD
 from ftrl_engine.rows import finish_given, needs_owners, settle_owners
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import (
@@ -104,9 +105,12 @@ class JsonlCodec(Codec):
             refuse(sink, record, BAD_SYNTAX)
 
     def describe(self, block: Block, record: int, reason: int) -> str:
-        if reason != BAD_SYNTAX:
+        if reason == BAD_SYNTAX:
+            return f"not a JSON event: {self._why[record]}"
+        if reason not in TOLD:
             return REASONS[reason]
-        return f"not a JSON event: {self._why[record]}"
+        event = self._decode(block.record(record))
+        return self.teller.tell(reason, flatten(event, self.teller.skips), list(event))
 
     def features(self, block: Block, record: int) -> list[Feature]:
         return self.namer.of_event(self._decode(block.record(record)))

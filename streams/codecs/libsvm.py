@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import salt, xxh64
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.naming import Feature
+from ftrl_engine.naming import Feature, number_of
 from ftrl_engine.numbers import parse_number
 from ftrl_engine.plan import SKIP, Plan, find_field
+from ftrl_engine.refusals import shown
 from ftrl_engine.rows import finish
 from ftrl_engine.schema import Schema
-from ftrl_engine.sink import BAD_LABEL, OK, REASONS, Sink, add_cell, begin, fail, has_room, refuse
+from ftrl_engine.sink import (
+    BAD_LABEL,
+    BAD_NUMBER,
+    MAX_VALUE,
+    OK,
+    REASONS,
+    Sink,
+    add_cell,
+    begin,
+    fail,
+    has_room,
+    refuse,
+)
 from ftrl_engine.text import find_stop, text_problem
 from ftrl_engine.values import kind_of, set_label
 from streams.codecs.base import Codec
@@ -28,11 +43,6 @@ from streams.source import Block
 
 # Reasons of this format only, beside those of all formats.
 BAD_PAIR, BAD_VALUE = 100, 101
-_REASONS = REASONS | {
-    BAD_LABEL: "the label must be -1, 0 or 1",
-    BAD_PAIR: "a feature must be index:value with one colon and an index before it",
-    BAD_VALUE: "a value is not a finite number",
-}
 
 _SPACE, _HASH, _COLON = 32, 35, 58
 _Q, _I, _D = 113, 105, 100
@@ -44,6 +54,12 @@ _WORD = re.compile("[^\x01-\x20]+")
 class LibsvmCodec(Codec):
     """Pairs of index and value."""
 
+    reasons: ClassVar[Mapping[int, str]] = REASONS | {
+        BAD_LABEL: "the label must be -1, 0 or 1",
+        BAD_PAIR: "a feature must be index:value with one colon and an index before it",
+        BAD_VALUE: "a value is not a finite number",
+    }
+
     def fill(self, block: Block, first: int, last: int, sink: Sink, check: bool) -> int:
         return int(
             encode_libsvm(
@@ -52,7 +68,7 @@ class LibsvmCodec(Codec):
         )
 
     def describe(self, block: Block, record: int, reason: int) -> str:
-        return _REASONS[reason]
+        return self.reasons[reason] + _culprit(reason, block.record(record))
 
     def features(self, block: Block, record: int) -> list[Feature]:
         words = _WORD.findall(block.record(record).decode().partition("#")[0])
@@ -64,6 +80,27 @@ class LibsvmCodec(Codec):
             for index, colon, value in pairs
             if not (colon and index == "qid")
         )
+
+
+def _culprit(reason: int, record: bytes) -> str:
+    """The word that is refused, where it can be told."""
+    if reason not in (BAD_LABEL, BAD_PAIR, BAD_VALUE, BAD_NUMBER):
+        return ""
+    words = _WORD.findall(record.decode().partition("#")[0])
+    if reason == BAD_LABEL:
+        return f", got {shown(words[0])}"
+    if words and ":" not in words[0]:
+        del words[0]  # the label
+    for word in words:
+        index, colon, value = word.partition(":")
+        in_pairs = not value.count(":") and index
+        if reason == BAD_PAIR and not in_pairs:
+            return f", got {shown(word)}"
+        if reason != BAD_PAIR and in_pairs and colon and index != "qid":
+            x = number_of(value)
+            if not math.isfinite(x) or (reason == BAD_NUMBER and abs(x) > MAX_VALUE):
+                return f", got {shown(word)}"
+    return ""
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> LibsvmCodec:

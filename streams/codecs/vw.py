@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.naming import Feature
+from ftrl_engine.naming import Feature, number_of
 from ftrl_engine.numbers import parse_number
 from ftrl_engine.plan import SKIP, Plan, find_field
+from ftrl_engine.refusals import shown
 from ftrl_engine.rows import finish
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import (
     BAD_LABEL,
+    BAD_NUMBER,
+    BAD_WEIGHT,
+    MAX_VALUE,
     NO_LABEL,
     OK,
     REASONS,
@@ -62,6 +67,8 @@ _WHITE_SPACE = re.compile("[\x01-\x20]")
 class VwCodec(Codec):
     """Namespaces of features."""
 
+    reasons: ClassVar[Mapping[int, str]] = _REASONS
+
     def fill(self, block: Block, first: int, last: int, sink: Sink, check: bool) -> int:
         return int(
             encode_vw(
@@ -70,7 +77,7 @@ class VwCodec(Codec):
         )
 
     def describe(self, block: Block, record: int, reason: int) -> str:
-        return _REASONS[reason]
+        return self.reasons[reason] + _culprit(reason, block.record(record))
 
     def features(self, block: Block, record: int) -> list[Feature]:
         return self.namer.of_tokens(_tokens(block.record(record).decode()))
@@ -85,6 +92,28 @@ def _tokens(line: str) -> Iterator[tuple[str, str, float]]:
         for word in filter(None, words):
             feature, colon, number = word.partition(":")
             yield name, feature, (float(number) if colon else 1.0) * scale
+
+
+def _culprit(reason: int, record: bytes) -> str:
+    """The word that is refused, where it can be told."""
+    if reason not in (BAD_LABEL, BAD_WEIGHT, BAD_NAME, BAD_VALUE, BAD_NUMBER):
+        return ""
+    start, *namespaces = record.decode().split("|")
+    if reason in (BAD_LABEL, BAD_WEIGHT):
+        words = [word for word in _WHITE_SPACE.split(start) if word]
+        return f", got {shown(words[0 if reason == BAD_LABEL else 1])}"
+    for namespace in namespaces:
+        head, *words = _WHITE_SPACE.split(namespace)
+        for word in filter(None, (head, *words)):
+            name, colon, value = word.partition(":")
+            named = bool(name) and ":" not in value
+            if reason == BAD_NAME and not named:
+                return f", got {shown(word)}"
+            x = number_of(value) if colon else 1.0
+            wrong = not math.isfinite(x) or (reason == BAD_NUMBER and abs(x) > MAX_VALUE)
+            if reason != BAD_NAME and named and wrong:
+                return f", got {shown(word)}"
+    return ""
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> VwCodec:

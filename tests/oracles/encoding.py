@@ -140,7 +140,10 @@ class Builder:
         kind = kind_of(self.schema, name)
         if text == b"" or kind == "skip":
             return
-        if not isinstance(kind, Field) or kind.kind == "number":
+        truths = {b"true": 1.0, b"false": 0.0}
+        if kind == "label" and text.lower() in truths and self.schema.label_at_least is None:
+            self.set_label(truths[text.lower()])
+        elif not isinstance(kind, Field) or kind.kind == "number":
             self.add_number(name, number(text))
         elif kind.kind == "tokens":
             for token in text.split(kind.separator.encode()):
