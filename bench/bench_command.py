@@ -141,7 +141,7 @@ def _print(facts: dict[str, object], results: list[Result]) -> None:
 
     from bench.table import print_results
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 120
     print_results(facts, results, console)

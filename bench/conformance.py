@@ -75,7 +75,7 @@ def print_answers(found: dict[str, dict[str, dict[str, str]]], events: int) -> N
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 140
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -63,7 +63,7 @@ class DemoView:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4)
+            self._live = Live(console=Console(stderr=True, markup=False), refresh_per_second=4)
 
     def __enter__(self) -> DemoView:
         if self._live is not None:

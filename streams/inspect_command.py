@@ -114,12 +114,11 @@ def _names(model: ModelDirectory, warn: Callable[[str], None]) -> Names:
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from streams.progress import quantity
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(title=f"model {facts['model']}", show_header=False, title_justify="left")
     learner = dict(facts["learner"])
     table.add_row("learner", f"{learner.pop('name')}  " + "  ".join(f"{k}={v}" for k, v in learner.items()))
@@ -141,7 +140,7 @@ def _print(facts: dict[str, Any]) -> None:
             title = f"largest weights {where} 0"
             weights = Table("feature", "weight", title=title, title_justify="left")
             for entry in entries:
-                weights.add_row(escape(_feature(entry)), f"{entry['weight']:+.4f}")
+                weights.add_row(_feature(entry), f"{entry['weight']:+.4f}")
             console.print(weights)
 
 

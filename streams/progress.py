@@ -21,7 +21,9 @@ class ProgressLine:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
+            self._live = Live(
+                console=Console(stderr=True, markup=False), refresh_per_second=4, transient=True
+            )
 
     def __enter__(self) -> ProgressLine:
         if self._live is not None:

@@ -120,7 +120,7 @@ def print_results(found: dict[str, Any], data: dict[str, Any]) -> None:
     from rich.table import Table
 
     published = next((rows for name, rows in PUBLISHED.items() if name in " ".join(data["source"])), {})
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 120
     table = Table(box=None, pad_edge=False, header_style="bold")
