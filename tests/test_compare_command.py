@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from bench import compare_command
 from bench.comparison.outside.base import program_names
 from bench.comparison.protocol_2011 import unit_length
 from bench.comparison.trial import Trial
@@ -311,38 +309,6 @@ def test_the_terminal_has_a_table(clicks: Path, capsys: pytest.CaptureFixture[st
     assert f"\n  ftrl learn {clicks} --schema clicks --model model --alpha " in text, (
         "in one line, to be copied"
     )
-
-
-def test_the_summary_says_what_can_be_compared_and_loses_no_text(
-    report: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = json.loads((report / "results.json").read_text())
-    reason = "river is not installed; pip install 'ftrl-engine[bench]'"
-    found["contenders"]["river_ftrl"] = {"title": "River", "skipped": reason}
-    ratio = {"ratio": None, "interval": None, "level": 0.4, "gap": 0.0032, "gap_interval": [0.001, 0.005]}
-    found["nonzeros_at_equal_loss"]["rda"] |= ratio
-    compare_command._print(found)
-    text = " ".join(capsys.readouterr().out.split())
-    assert f"river_ftrl skipped: {reason}" in text
-    assert "not reached, +0.0032" in text
-    assert "weights (those that are not zero) are not to be compared from row to row" in text
-    assert "its lowest log loss is 0.001 higher" in text
-
-
-@pytest.mark.parametrize("name", ["ftrl_proximal", "ftrl_proximal_2011", "sgd_l1", "ogd_count"])
-def test_the_command_to_learn_gives_the_model_that_was_compared(
-    name: str, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    results = json.loads((report / "results.json").read_text())
-    assert set(results["learn"]) == set(results["contenders"])
-    words = shlex.split(results["learn"][name])
-    assert words[0] == "ftrl"
-    words[words.index("--model") + 1] = str(tmp_path / "model")
-    assert cli.main([*words[1:], "--json", "--quiet"]) == 0
-    learned = json.loads(capsys.readouterr().out)
-    facts = results["contenders"][name]
-    assert learned["log_loss"] == pytest.approx(facts["log_loss"], rel=1e-9)
-    assert learned["nonzero_weights"] == facts["nonzero_weights"]
 
 
 @pytest.mark.parametrize(
