@@ -94,7 +94,11 @@ def run(args: argparse.Namespace) -> int:
             progress.say("compiling (once for this version on this machine, up to a minute) ...")
         if args.protocol:
             return _protocol(args, Path(scratch), progress)
-        found = compare(args, Path(scratch), progress)
+        try:
+            found = compare(args, Path(scratch), progress)
+        except KeyboardInterrupt:
+            progress.say(_interrupted(args))
+            raise
         if args.report:
             _write_report(found, Path(args.report), progress)
     if args.json:
@@ -104,6 +108,22 @@ def run(args: argparse.Namespace) -> int:
     elif not args.quiet or not args.report:
         _print(found)
     return 0
+
+
+def _work(args: argparse.Namespace) -> str | None:
+    """Where finished settings are kept, if anywhere."""
+    kept: str | None = args.work or (f"{args.report}/work" if args.report else None)
+    return kept
+
+
+def _interrupted(args: argparse.Namespace) -> str:
+    work = _work(args)
+    if work is None:
+        return (
+            "interrupted: nothing was kept; with --report DIR or --work DIR, the same command goes on from "
+            "what was finished"
+        )
+    return f"interrupted: what was finished is kept in {work}; the same command goes on from there"
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -144,6 +164,7 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     from bench.comparison.contest import Contest
     from bench.comparison.facts import about, data_facts
     from bench.comparison.judge import Judge
+    from bench.comparison.learn_command import learn_commands
     from bench.comparison.resamples import REPLICATES
     from bench.comparison.search import TOLERANCE
 
@@ -151,7 +172,7 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     tolerance = TOLERANCE if args.tolerance is None else args.tolerance
     methods, programs = contenders(args)
     events = read_events(args, scratch, progress)
-    work = args.work or (f"{args.report}/work" if args.report else None)
+    work = _work(args)
     contest = Contest(
         events, args.budget, scratch, Path(work) if work else None, args.shuffles, args.seed,
         args.threads or cores(), args.outside_rows, tolerance, remaining.show,
@@ -160,7 +181,8 @@ def compare(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> d
     entries = contest.learners(methods)
     entries += contest.programs(programs)
     found = judged(contest, judge, entries)
-    return {"data": data_facts(args, events)} | found | {"about": about(args, contest, judge)}
+    learn = learn_commands(args, found["contenders"])
+    return {"data": data_facts(args, events)} | found | {"about": about(args, contest, judge), "learn": learn}
 
 
 def _protocol(args: argparse.Namespace, scratch: Any, progress: ProgressLine) -> int:

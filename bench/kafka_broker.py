@@ -7,6 +7,7 @@ Run as a program it starts a broker, prints its address and serves until it is i
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import shutil
 import signal
@@ -15,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 VERSION = "4.1.1"
 LOG4J = "2.24.3"
 START_SECONDS = 90.0
 CLUSTER_ID = "4L6g3nShT-eMCtK--X86sw"  # any 22 characters of base64
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 USER, PASSWORD = "learner", "correct-horse-battery"
 
 _DEPENDENCY = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
@@ -184,13 +186,15 @@ class Broker:
         return ["java", *flags, "-cp", f"{self._jars}/*"]
 
     def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start it and wait until it serves; on Linux it ends when the thread that calls this ends."""
         log = self.directory / "broker.log"
         before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as file:
             words = [*self._java("512m"), "kafka.Kafka", str(self.directory / "server.properties")]
             # In a group of its own, an interrupt at the keyboard does not reach it before us.
-            self._process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+            self._process = subprocess.Popen(
+                words, stdout=file, stderr=file, start_new_session=True, preexec_fn=end_with_parent()
+            )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             text = log.read_bytes()[before:]
@@ -230,6 +234,20 @@ class Broker:
             self._process.kill()
             self._process.wait(30)
         self._process = None
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """For ``preexec_fn``: the child is killed when its parent ends, in whatever way (Linux; else None)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library, parent = ctypes.CDLL(None), os.getpid()  # looked up here: the child may do as little as possible
+
+    def ask() -> None:
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+    return ask
 
 
 def _free_ports(count: int) -> list[int]:

@@ -91,7 +91,8 @@ class App:
         self.store, self.state = service.store, service.state
         self._token = token
         known = [route for module in (*_MODULES, *_protocols()) for route in module.routes(service)]
-        self._router = Router([*known, *openapi.routes(service, known, token is not None)])
+        absent = {feedback.PATH: feedback.HOW_TO_HAVE_IT} if service.link is None else {}
+        self._router = Router([*known, *openapi.routes(service, known, token is not None)], absent)
         self._plain = self._router.plain
         self._at_once = {(route.method, route.path): route.at_once for route in known if route.at_once}
         self._check, self._max_body = service.check, service.max_body

@@ -102,6 +102,9 @@ class FeedbackRoute:
         self._service.metrics.count_scored_feedback(len(scores) - len(known), labels, score_sum, loss)
 
 
+PATH = "/feedback"
+HOW_TO_HAVE_IT = "start the server with --feedback log:DIR (or kafka://HOST:PORT/TOPIC)"
+
 _BATCH = {
     "type": "object",
     "required": ["events"],
@@ -128,7 +131,7 @@ def routes(service: Service) -> list[Route]:
         body={"anyOf": [{"allOf": [LABELLED, {"not": {"required": ["events"]}}]}, _BATCH]},
         errors=BODY_ERRORS,
     )
-    return [Route("POST", "/feedback", FeedbackRoute(service, service.link).answer, about)]
+    return [Route("POST", PATH, FeedbackRoute(service, service.link).answer, about)]
 
 
 def _in_events(error: DataError) -> str:

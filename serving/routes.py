@@ -54,9 +54,13 @@ class Endpoint(NamedTuple):
 
 
 class Router:
-    """Finds the endpoint of a path; plain paths first, in ``plain``, then patterns in their order."""
+    """Finds the endpoint of a path; plain paths first, in ``plain``, then patterns in their order.
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    absent  paths that this server could have, and how to get them
+    """
+
+    def __init__(self, routes: Iterable[Route], absent: Mapping[str, str] = _NOTHING) -> None:
+        self._absent = absent
         self.routes = tuple(Route(*route) for route in routes)
         self.endpoints: dict[str, Endpoint] = {}
         for route in self.routes:
@@ -79,6 +83,8 @@ class Router:
             if match is not None:
                 scope["path_params"] = match.groupdict()
                 return endpoint
+        if path in self._absent:
+            raise HttpError(404, f"there is no {path!r} here; {self._absent[path]}")
         raise HttpError(404, f"there is no {path[:_SHOWN]!r} here; there are {', '.join(self.plain)}")
 
 

@@ -158,7 +158,7 @@ class SnapshotStore(ModelStore):
             except Exception as error:
                 # Whatever happens, the old snapshot stays in service.
                 self.failures += 1
-                self.error = f"{self.model}: cannot reload: {error!r}"
+                self.error = _in_words(error, self.model)
             self.looked = True
             if self._facts() != before:
                 self._changed()
@@ -232,6 +232,18 @@ def _follow(reference: weakref.ref[SnapshotStore], stop: threading.Event, second
             return
         store.refresh()
         del store
+
+
+def _in_words(error: Exception, model: Path) -> str:
+    """Why a newer snapshot could not be looked for, and what to do."""
+    if isinstance(error, PermissionError):
+        return (
+            f"{error.filename or model}: the user that runs the server may not read it; allow that (chmod, "
+            "chown), and the server takes the newest snapshot by itself"
+        )
+    if isinstance(error, OSError):
+        return f"{error.filename or model}: cannot be read: {error.strerror or error}; it is tried again"
+    return f"{model}: cannot reload: {error!r}"
 
 
 def _identity(path: Path) -> Identity | None:

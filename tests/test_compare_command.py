@@ -109,7 +109,11 @@ def test_it_goes_on_where_it_was_interrupted(
 
     monkeypatch.setattr(Trial, "_run_together", interrupted)
     words += ["--work", str(tmp_path / "work")]
-    assert cli.main(["compare", *words, "--budget", "13", "--quiet"]) == cli.INTERRUPTED
+    assert cli.main(["compare", *words, "--budget", "13"]) == cli.INTERRUPTED
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == (
+        f"interrupted: what was finished is kept in {tmp_path / 'work'}; the same command goes on from there"
+    )
     assert len(list((tmp_path / "work").iterdir())) == sum(passes[:2])
     assert without_times(compare(capsys, *words)) == fresh
     done = sum(passes)
@@ -302,6 +306,9 @@ def test_the_terminal_has_a_table(clicks: Path, capsys: pytest.CaptureFixture[st
     assert "3,000 events" in text
     assert any(line.startswith("ftrl_proximal ") for line in text.splitlines())
     assert any(line.startswith("rda ") for line in text.splitlines())
+    assert f"\n  ftrl learn {clicks} --schema clicks --model model --alpha " in text, (
+        "in one line, to be copied"
+    )
 
 
 @pytest.mark.parametrize(

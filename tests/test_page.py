@@ -211,6 +211,47 @@ def test_an_event_is_scored_and_explained(server: Server, browser: Browser) -> N
     assert browser.run("return document.querySelector('#answer').hidden") is True
 
 
+@pytest.mark.parametrize(
+    ("call", "ticks"),
+    [
+        ("plainTicks([0, 0.25, 0.5, 0.75, 1])", ["0", "0.25", "0.50", "0.75", "1.00"]),
+        ("plainTicks([0.1, 0.1 + 0.2])", ["0.1", "0.3"]),
+        ("plainTicks([0.952, 0.954, 0.956])", ["0.952", "0.954", "0.956"]),
+        ("plainTicks([0, 500, 1000])", ["0", "500", "1,000"]),
+        ("plainTicks([1250000, 1252000])", ["1.250M", "1.252M"]),
+        ("plainTicks([null, 3])", [None, "3"]),
+        ("timeTicks([0, 60, 120, 180])", ["0 min", "1 min", "2 min", "3 min"]),
+        ("timeTicks([0, 30, 60, 90])", ["0 s", "30 s", "60 s", "90 s"]),
+        ("timeTicks([0, 0.5, 1])", ["0 s", "0.5 s", "1.0 s"]),
+        ("timeTicks([1e-5, 1e-4, null, 1e-2, 1e-1], true)", ["0.01 ms", "0.1 ms", None, "10 ms", "100 ms"]),
+        ("timeTicks([])", []),
+    ],
+)
+def test_an_axis_has_one_unit_and_every_digit_that_counts(
+    call: str, ticks: list[str | None], server: Server, browser: Browser
+) -> None:
+    browser.open(server.url + "/")
+    assert browser.run(f"return import('/static/numbers.js').then((numbers) => numbers.{call})") == ticks
+
+
+def test_the_form_is_near_the_top_and_says_what_confidence_is(server: Server, browser: Browser) -> None:
+    place = "return document.querySelector('#try').getBoundingClientRect().top"
+    for size, most in (("desk", 750), ("phone", 1100)):
+        browser.resize(*SIZES[size])
+        browser.open(server.url + "/")
+        browser.wait(lambda: browser.text("#positive") != "")
+        assert browser.run(f"{place} + scrollY") < most
+        browser.click("a.jump")
+        browser.wait(lambda: -20 < browser.run(place) < 100)
+    browser.fill("#event", json.dumps({"context": {"user": "u3", "item": "i1"}}))
+    browser.click("#event-form button")
+    browser.wait(lambda: browser.text("#score") != "")
+    assert browser.run("return document.querySelector('#confidence').checkVisibility()") is True
+    browser.fill("#event", json.dumps({"context": {"user": "nobody"}}))
+    browser.click("#event-form button")
+    browser.wait(lambda: browser.run("return document.querySelector('#confidence').hidden"))
+
+
 def test_names_are_text_and_nothing_else(server: Server, browser: Browser) -> None:
     browser.open(server.url + "/")
     browser.wait(lambda: ATTACK in browser.text("#positive") + browser.text("#negative"))

@@ -92,3 +92,27 @@ def test_every_plot_has_titles_with_units_and_a_legend(report: Path, browser: Br
         assert figure["small"] >= 9, "pixels"
         assert figure["caption"] > 40
     assert sum(figure["legend"] >= 5 for figure in figures) >= 5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_text_of_the_plots_is_large_enough_and_runs_into_nothing(
+    report: Path, browser: Browser, size: str
+) -> None:
+    browser.resize(*SIZES[size])
+    browser.open(f"file://{report}/index.html")
+    least = browser.run(
+        "return Math.min(...[...document.querySelectorAll('svg.chart text')].map((t) => "
+        "parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getBoundingClientRect().width / 520));"
+    )
+    assert least >= 10, "pixels"
+    crossed = browser.run(
+        "return [...document.querySelectorAll('svg.chart')].flatMap((svg) => {"
+        "const box = (e) => e.getBoundingClientRect(), inner = box(svg);"
+        "const texts = [...svg.querySelectorAll('text')], marks = [...svg.querySelectorAll('circle')];"
+        "const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&"
+        "  Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;"
+        "return texts.filter((t, i) => box(t).left < inner.left - 1 || box(t).right > inner.right + 1 ||"
+        "  [...texts.slice(i + 1), ...marks].some((other) => over(box(t), box(other))))"
+        ".map((t) => `${svg.querySelector('title').textContent}: ${t.textContent}`); });"
+    )
+    assert crossed == []

@@ -412,6 +412,32 @@ def test_a_store_survives_anything(tmp_path: Path) -> None:
     assert other.current is None
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied", "m/snapshots"),
+         "m/snapshots: the user that runs the server may not read it; allow that (chmod, chown)"),
+        (OSError(5, "Input/output error", "m/snapshots"), "m/snapshots: cannot be read: Input/output error"),
+    ],
+)  # fmt: skip
+def test_a_model_that_cannot_be_read_is_said_in_words(
+    error: OSError, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: Path) -> list[Path]:
+        raise error
+
+    publish(tmp_path, 1)
+    store = SnapshotStore(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.store.newest_snapshots", refuse)
+        store.refresh()
+    assert str(store.error).startswith(words)
+    assert "Error(" not in str(store.error)
+    store.refresh()
+    assert store.error is None
+    assert store.current is not None
+
+
 def test_the_thread_ends_with_the_store(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path, reload_seconds=0.01)
     store.start()

@@ -241,7 +241,9 @@ def test_before_there_is_a_model(tmp_path: Path) -> None:
 
 def test_without_a_stream_there_is_no_route(model: Path) -> None:
     with serving(model) as server:
-        assert httpx.post(server.url + "/feedback", json={"click": 1}).status_code == 404
+        answer = httpx.post(server.url + "/feedback", json={"click": 1})
+        assert answer.status_code == 404
+        assert "start the server with --feedback log:DIR" in answer.json()["error"]
         assert "feedback" not in httpx.get(server.url + "/readyz").json()
 
 

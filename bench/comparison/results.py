@@ -75,6 +75,7 @@ def _contender(entry: Entry, standing: Standing, reference: Standing) -> Dict:
     draws = standing.loss_draws[standing.chosen]
     return {
         "outside": entry.outside,
+        "learner": entry.method.learner,
         "note": find_program(entry.method.name).NOTE if entry.outside else None,
         "rows": entry.rows,
         "settings": dict(chosen.configuration.settings),

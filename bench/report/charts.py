@@ -44,8 +44,9 @@ def forest(found: Found) -> Forest | None:
     least, most = min([0.5, *known]), max([2.0, *known])
     text = (
         "How many non-zero weights a contender needs for the same log loss, as a multiple of those of "
-        "FTRL-Proximal. Filled: at the log loss of FTRL-Proximal. Hollow: at the log loss that the "
-        "contender itself can reach. The lines are 95 % intervals; right of 1, FTRL-Proximal needs fewer."
+        "FTRL-Proximal. Filled: at the log loss of FTRL-Proximal; “not reached: +0.001” is how much "
+        "higher the lowest log loss of the contender is. Hollow: at the log loss that the contender itself "
+        "can reach. The lines are 95 % intervals; right of 1, FTRL-Proximal needs fewer."
     )
     x = Axis("non-zero weights, times those of FTRL-Proximal", least / 1.15, min(most * 1.15, 1e4), log=True)
     return Forest("nonzeros-at-equal-loss", "Weights needed for the same log loss", text, x, bars)
@@ -58,7 +59,7 @@ def _triple(ratio: Mapping[str, Any]) -> tuple[float, float | None, float | None
 
 
 def _words(ratio: Mapping[str, Any]) -> str:
-    return "" if ratio["ratio"] is not None else f"not reached: {ratio['gap']:.4f} above"
+    return "" if ratio["ratio"] is not None else f"– not reached: +{ratio['gap']:.4f}"
 
 
 def contenders(found: Found) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

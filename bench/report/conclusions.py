@@ -10,10 +10,11 @@ from bench.comparison.results import AT_LATE_LOSS, AT_LOSS, LEVELS
 from bench.report.words import count, listed, loss, loss_between, percent, times
 
 Found = Mapping[str, Any]
-_GROWING, _ADAPTIVE = "ftrl_proximal_2011", "vw_sgd_l1"
+GROWING = "ftrl_proximal_2011"
 _CALIBRATED = 0.02  # a sum of predictions further off is named
 _WORTH_NAMING = 0.0005  # a share of the log loss
 _FEWER = 0.8
+LEVELS_TITLE, USE_TITLE = "Non-zero weights that a log loss takes", "To use what was found"
 _LEAST_SECONDS = 1.0
 _CLAIMS = {
     "more": "More non-zero weights than FTRL-Proximal at its log loss",
@@ -23,55 +24,7 @@ _CLAIMS = {
 }
 
 
-def headline(found: Found) -> str:
-    """The one sentence: SGD with L1 against FTRL-Proximal."""
-    facts = found["contenders"].get("sgd_l1")
-    if facts is None or "skipped" in facts:
-        return _first(found)
-    text = _against(found, "sgd_l1", "SGD with the cumulative L1 penalty (one rate for all weights)")
-    other = found[AT_LOSS].get(_ADAPTIVE)
-    if other is not None and other["ratio"] is not None:
-        text += f" {found['contenders'][_ADAPTIVE]['title']}, with a rate for each weight: {times(other)}."
-    return text
-
-
-def _first(found: Found) -> str:
-    facts = found["contenders"][REFERENCE]
-    return (
-        f"FTRL-Proximal comes to log loss {loss(facts['log_loss'])} with {count(facts['nonzero_weights'])} "
-        "non-zero weights."
-    )
-
-
-def _against(found: Found, name: str, title: str) -> str:
-    ratio = found[AT_LOSS][name]
-    own = ratio["at_its_own"]
-    if ratio["ratio"] is not None:
-        return (
-            f"For the log loss of FTRL-Proximal, {_level(found, ratio)}, {title} needs {times(ratio)} its "
-            "non-zero weights."
-        )
-    text = (
-        f"With no settings that were tried does {title} reach the log loss of FTRL-Proximal, "
-        f"{_level(found, ratio)}: at its best it is {loss(ratio['gap'])} "
-        f"{loss_between(ratio['gap_interval'])} above."
-    )
-    if _unproven(ratio):
-        text += " That interval holds 0, so it may be chance."
-    if own["ratio"] is not None:
-        text += (
-            f" At a log loss within {percent(found['about']['tolerance'])} of its own best "
-            f"({loss(own['level'])}), it needs {times(own)} the non-zero weights of FTRL-Proximal."
-        )
-    return text
-
-
-def _level(found: Found, ratio: Found) -> str:
-    """The log loss that is compared at, and where it comes from."""
-    return f"{loss(ratio['level'])} (its lowest and {percent(found['about']['tolerance'])} more)"
-
-
-def _unproven(ratio: Found) -> bool:
+def unproven(ratio: Found) -> bool:
     """Whether a gap may be chance."""
     low = ratio["gap_interval"][0]
     return low is None or low <= 0.0
@@ -79,21 +32,32 @@ def _unproven(ratio: Found) -> bool:
 
 def conclusions(found: Found) -> list[str]:
     """What to conclude, the most important first."""
-    groups = _grouped(found)
+    groups = grouped(found)
     return [f"{claim}: {listed(groups[key])}." for key, claim in _CLAIMS.items() if groups[key]]
 
 
-def _grouped(found: Found) -> dict[str, list[str]]:
+def grouped(found: Found) -> dict[str, list[str]]:
+    """The contenders by how their weights compare, each with its figures."""
+    return {
+        key: [_with_figures(found, name) for name in names] for key, names in names_grouped(found).items()
+    }
+
+
+def _with_figures(found: Found, name: str) -> str:
+    ratio, title = found[AT_LOSS][name], found["contenders"][name]["title"]
+    if ratio["ratio"] is not None:
+        return f"{title} ({times(ratio)})"
+    own = ratio["at_its_own"]
+    at_own = f"; {times(own)} the weights at the log loss it reaches" if own["ratio"] is not None else ""
+    return f"{title} ({loss(ratio['gap'])} {loss_between(ratio['gap_interval'])} above{at_own})"
+
+
+def names_grouped(found: Found) -> dict[str, list[str]]:
+    """Names by what an interval shows: more, same, fewer weights, or never as low a log loss."""
     groups: dict[str, list[str]] = {"more": [], "same": [], "fewer": [], "never": []}
     for name, ratio in found[AT_LOSS].items():
-        title = found["contenders"][name]["title"]
         if ratio["ratio"] is None:
-            own = ratio["at_its_own"]
-            at_own = (
-                f"; {times(own)} the weights at the log loss it reaches" if own["ratio"] is not None else ""
-            )
-            text = f"{title} ({loss(ratio['gap'])} {loss_between(ratio['gap_interval'])} above{at_own})"
-            groups["same" if _unproven(ratio) else "never"].append(text)
+            groups["same" if unproven(ratio) else "never"].append(name)
             continue
         low, high = ratio["interval"]
         key = "same"
@@ -101,18 +65,18 @@ def _grouped(found: Found) -> dict[str, list[str]]:
             key = "more"
         elif high is not None and high < 1.0:
             key = "fewer"
-        groups[key].append(f"{title} ({times(ratio)})")
+        groups[key].append(name)
     return groups
 
 
 def not_first(found: Found) -> list[str]:
     """Where FTRL-Proximal does not win."""
     texts = _lower_loss(found)
-    fewer = _grouped(found)["fewer"]
+    fewer = grouped(found)["fewer"]
     if fewer:
         texts.append(f"Fewer non-zero weights at the same log loss: {listed(fewer)}.")
     texts += _few_weights(found)
-    if any(found["contenders"][_GROWING]["title"] in each for each in fewer if _GROWING in found[AT_LOSS]):
+    if GROWING in names_grouped(found)["fewer"]:
         texts.append(_about_the_growing_threshold(found))
     texts += _faster(found)
     return texts or ["Nowhere on these events: no contender is better in log loss, weights or speed."]
@@ -137,27 +101,25 @@ def _lower_loss(found: Found) -> list[str]:
 
 
 def _few_weights(found: Found) -> list[str]:
-    """At each level of the table, who needs clearly fewer weights."""
-    texts = []
-    for place, share in enumerate(LEVELS):
-        better, level, reference = [], None, None
-        for name, rows in found["levels"].items():
-            at, mine, theirs = rows[place]
-            if found["contenders"][name]["rows"] < found["data"]["rows"]:
-                continue
-            if theirs is not None and mine is not None and mine < _FEWER * theirs:
-                level, reference = at, theirs
-                better.append(f"{found['contenders'][name]['title']} ({count(mine)})")
-        if better:
-            texts.append(
-                f"At a log loss {percent(share)} above the lowest ({loss(level)}), FTRL-Proximal needs "
-                f"{count(reference)} weights; fewer: {listed(better)}."
-            )
-    return texts
+    """Who needs clearly fewer weights at some of the levels of the table."""
+    better = []
+    for name, rows in found["levels"].items():
+        facts = found["contenders"][name]
+        if facts["rows"] < found["data"]["rows"]:
+            continue
+        fewer = sum(1 for _, mine, theirs in rows if mine and theirs and mine < _FEWER * theirs)
+        if fewer:
+            better.append(f"{facts['title']} (at {fewer})")
+    if not better:
+        return []
+    return [
+        f"Of the {len(LEVELS)} log losses in the table “{LEVELS_TITLE}”, at least a fifth fewer weights than "
+        f"FTRL-Proximal: {listed(better)}."
+    ]
 
 
 def _about_the_growing_threshold(found: Found) -> str:
-    late = found[AT_LATE_LOSS].get(_GROWING)
+    late = found[AT_LATE_LOSS].get(GROWING)
     text = (
         "The form of 2011 raises its threshold with every event, so it leaves out little while little was "
         "seen; the log loss counts those early predictions, the number of weights is that of the end."
@@ -167,7 +129,11 @@ def _about_the_growing_threshold(found: Found) -> str:
         low, high = late["interval"]
         holds = low is None or high is None or low <= 1.0 <= high
         text += ", where the interval holds 1." if holds else "."
-    return text
+    return (
+        f"{text} To turn it on: --l1 0 --set l1_per_event=VALUE; the whole command is under “{USE_TITLE}”. "
+        "It is not the default because its threshold grows as long as events come: which value is right "
+        "depends on how many there will be, while l1 is one threshold for the whole stream."
+    )
 
 
 def _faster(found: Found) -> list[str]:

@@ -7,18 +7,22 @@ from typing import Any
 
 from bench.report.chart import Chart, Forest
 from bench.report.charts import charts, forest
-from bench.report.conclusions import beside_the_paper, conclusions, headline, not_first, remarks
+from bench.report.conclusions import USE_TITLE, beside_the_paper, conclusions, not_first, remarks
+from bench.report.headline import headline, headline_figures
 from bench.report.tables import Table, tables
-from bench.report.texts import GLOSSARY, HOW, METHODS, TITLE, facts_of, subtitle
+from bench.report.texts import GLOSSARY, METHODS, TITLE, facts_of, how, subtitle
+from bench.report.use import commands, use_text
 
 Found = Mapping[str, Any]
 
 
 def markdown(found: Found) -> str:
     """The whole document; its pictures are the SVG files beside it."""
-    parts = [f"# {TITLE}", subtitle(found), f"**{headline(found)}**"]
+    parts = [f"# {TITLE}", subtitle(found), f"**{headline(found)}**", headline_figures(found)]
     parts += ["## What to conclude", _list(conclusions(found))]
     parts += ["## Where FTRL-Proximal does not win", _list(not_first(found))]
+    parts += [f"## {USE_TITLE}", use_text(found)]
+    parts += [f"{title}:\n\n```\n{command}\n```" for title, command in commands(found)]
     drawn = forest(found)
     shown: list[Chart | Forest] = [*charts(found)]
     for chart in [*([drawn] if drawn is not None else []), *shown]:
@@ -27,7 +31,7 @@ def markdown(found: Found) -> str:
         parts += [f"## {table.title}", table.text, pipe_table(table)]
     paper = beside_the_paper(found)
     parts += ["## Beside the published figures", paper] if paper else []
-    parts += ["## What was compared, and how", _list(HOW)]
+    parts += ["## What was compared, and how", _list(how(found))]
     known = found["contenders"].items()
     named = [(facts["title"], METHODS.get(name) or facts.get("note")) for name, facts in known]
     parts += [_list([f"{title}: {text}" for title, text in named if text])]

@@ -8,10 +8,12 @@ from typing import Any
 
 from bench.report import svg
 from bench.report.charts import charts, forest
-from bench.report.conclusions import beside_the_paper, conclusions, headline, not_first, remarks
+from bench.report.conclusions import USE_TITLE, beside_the_paper, conclusions, not_first, remarks
 from bench.report.document import definitions, document, figure, listing, section, table_of
+from bench.report.headline import headline, headline_figures
 from bench.report.tables import Table, cost, grid, levels, overview, ratios
-from bench.report.texts import GLOSSARY, HOW, METHODS, TITLE, facts_of, subtitle
+from bench.report.texts import GLOSSARY, METHODS, TITLE, facts_of, how, subtitle
+from bench.report.use import commands, use_text
 
 Found = Mapping[str, Any]
 
@@ -20,19 +22,26 @@ def page(found: Found) -> str:
     """The whole document."""
     body = "".join([
         f"<h1>{escape(TITLE)}</h1>", f'<p class="under">{escape(subtitle(found))}</p>',
-        f'<p class="headline">{escape(headline(found))}</p>',
+        f'<div class="headline"><p>{escape(headline(found))}</p>'
+        f'<p class="figures-of">{escape(headline_figures(found))}</p></div>',
         section("What to conclude", listing(conclusions(found))),
         section("Where FTRL-Proximal does not win", listing(not_first(found))),
+        section(USE_TITLE, _use(found)),
         _forest(found), _drawings(found),
         section("Figures", "".join(table_of(table) for table in _shown(found))),
         _paper(found),
-        section("What was compared, and how", listing(HOW) + _methods(found)),
+        section("What was compared, and how", listing(how(found)) + _methods(found)),
         section("Before relying on a figure", listing(remarks(found))),
         section("Words", definitions(GLOSSARY)),
         section("Everything that was tried", _grids(found)),
         section("To do it again", _again(found)),
     ])  # fmt: skip
     return document(TITLE, body)
+
+
+def _use(found: Found) -> str:
+    parts = [f"<h3>{escape(title)}</h3><pre>{escape(command)}</pre>" for title, command in commands(found)]
+    return f"<p>{escape(use_text(found))}</p>{''.join(parts)}"
 
 
 def _shown(found: Found) -> list[Table]:

@@ -83,7 +83,7 @@ def _set_axis(axes: Any, which: str, axis: Axis) -> None:
 
 
 def _forest(figures: Any, chart: Forest) -> Any:
-    figure = figures.Figure(figsize=(8.0, 1.2 + 0.42 * len(chart.bars)), layout="constrained")
+    figure = figures.Figure(figsize=(8.8, 1.2 + 0.46 * len(chart.bars)), layout="constrained")
     axes = figure.subplots()
     for row, bar in enumerate(chart.bars):
         color = _COLORS[bar.place % len(_COLORS)]
@@ -95,11 +95,12 @@ def _forest(figures: Any, chart: Forest) -> Any:
                     ends, [row + shift] * 2, color=color, linewidth=1.8, alpha=1 if face == color else 0.5
                 )
                 axes.plot(value, row + shift, "o", color=color, markerfacecolor=face, markersize=6)
-        if bar.filled is None:
-            axes.text(chart.x.most, row - 0.2, f"{bar.words} ", ha="right", va="center", fontsize=7.5)
     _set_axis(axes, "x", chart.x)
     axes.axvline(1.0, color="#586474", linewidth=1)
-    axes.set_yticks(range(len(chart.bars)), [bar.title for bar in chart.bars])
+    # Words stand with the names, where no marker can run into them.
+    names = [bar.title if bar.filled else f"{bar.title}\n{bar.words}" for bar in chart.bars]
+    axes.set_yticks(range(len(chart.bars)), names)
+    axes.set_ylim(-0.6, len(chart.bars) - 0.4)
     axes.invert_yaxis()
     axes.grid(axis="x", color="#d9dcd8", linewidth=0.6)
     axes.set_title(chart.title, fontsize=11)

@@ -9,7 +9,7 @@ from bench.report.chart import Axis, Bar, Chart, Forest, Series, tick_label
 
 # Units of the drawing; a page shows it about as large as this, a phone somewhat smaller.
 WIDTH, HEIGHT = 520.0, 360.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 58.0, 14.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 78.0, 76.0, 14.0, 46.0
 _PLACES = 16  # colours of the style sheet
 _SIZE = 3.4  # of a marker
 
@@ -162,16 +162,16 @@ def swatch(place: int, join: str = "solid", marked: bool = True) -> str:
     return f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{line}{mark}</svg>'
 
 
-_ROW, _NAMES = 31.0, 200.0
+_ROW, _SIDE = 44.0, 14.0
 
 
 def draw_forest(forest: Forest, style: str = "") -> str:
-    """Rows of ratios; an interval without an upper end has an arrow."""
+    """Rows of ratios, each under its words; an interval without an upper end has an arrow."""
     height = _ROW * len(forest.bars) + 60.0
-    right = WIDTH - 14.0
+    right = WIDTH - _SIDE
 
     def at(value: float) -> float:
-        return _NAMES + min(max(forest.x.share(value), 0.0), 1.0) * (right - _NAMES)
+        return _SIDE + min(max(forest.x.share(value), 0.0), 1.0) * (right - _SIDE)
 
     bottom = height - 44.0
     parts = []
@@ -179,24 +179,25 @@ def draw_forest(forest: Forest, style: str = "") -> str:
         kind = "one" if tick == 1 else "grid"
         parts.append(f'<path class="{kind}" d="M{at(tick):.1f} 6V{bottom:.1f}"/>')
         parts.append(_text(at(tick), bottom + 17, tick_label(tick), "middle"))
-    parts.append(_text((_NAMES + right) / 2, height - 8, forest.x.label, "middle", "label"))
+    parts.append(_text(WIDTH / 2, height - 8, forest.x.label, "middle", "label"))
     for number, bar in enumerate(forest.bars):
-        parts.append(_bar(bar, 6.0 + _ROW * (number + 0.5), at, right))
+        parts.append(_bar(bar, 6.0 + _ROW * number, at, right))
     return _svg(forest.title, height, "".join(parts), style)
 
 
-def _bar(bar: Bar, y: float, at: object, right: float) -> str:
+def _bar(bar: Bar, top: float, at: object, right: float) -> str:
+    """The name in the upper part of the row, with what there is to say; nothing is drawn on it."""
     assert callable(at)
     kind = f"c{bar.place % _PLACES}"
-    parts = [_text(_NAMES - 10, y + 4, bar.title, "end", "name")]
-    if bar.filled is None:
-        parts.append(_text(right, y - 1, bar.words, "end", "tick"))
-    for values, hollow, shift in ((bar.filled, "", -4.0), (bar.hollow, " hollow", 7.0)):
+    words = f'<tspan class="soft"> {escape(bar.words)}</tspan>' if bar.filled is None else ""
+    name = f'<text class="name" x="{_SIDE:.1f}" y="{top + 15:.1f}">{escape(bar.title)}{words}</text>'
+    parts = [name]
+    for values, hollow, shift in ((bar.filled, "", 24.0), (bar.hollow, " hollow", 35.0)):
         if values is None:
             continue
         value, low, high = values
         start, end = at(low if low is not None else value), right if high is None else at(high)
-        place = y + shift
+        place = top + shift
         parts.append(f'<path class="whisker {kind}{hollow}" d="M{start:.1f} {place:.1f}H{end:.1f}"/>')
         if high is None:
             parts.append(f'<path class="whisker {kind}" d="M{end - 6:.1f} {place - 4:.1f}l6 4l-6 4"/>')

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.comparison.results import AT_AUC, AT_LATE_LOSS, AT_LOSS, LEVELS
 from bench.report.charts import contenders
-from bench.report.conclusions import PUBLISHED
+from bench.report.conclusions import LEVELS_TITLE, PUBLISHED
 from bench.report.words import count, loss, loss_between, percent, settings, size, times
 
 Found = Mapping[str, Any]
@@ -100,7 +100,7 @@ def levels(found: Found) -> Table:
         f"{loss(level)} (+{percent(share)})" for share, (level, _, _) in zip(LEVELS, first, strict=True)
     ]
     return Table(
-        "Non-zero weights that a log loss takes",
+        LEVELS_TITLE,
         "For several log losses above the lowest of FTRL-Proximal, interpolated along each contender's "
         "frontier; a dash where it never gets there.",
         ["contender", *columns],

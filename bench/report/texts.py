@@ -11,7 +11,7 @@ Found = Mapping[str, Any]
 
 TITLE = "FTRL-Proximal and other ways to learn sparse models"
 
-HOW = (
+_HOW = (
     "FTRL-Proximal (follow the regularized leader, McMahan et al. 2013) is a way to learn a model from a "
     "stream of events, one at a time, that keeps most weights at exactly zero. It is compared with other "
     "ways that promise the same: stochastic gradient descent (SGD) with an L1 penalty and its relatives, and "
@@ -29,9 +29,6 @@ HOW = (
     "A contender is not shown at one point but with its frontier: the lowest log loss it can reach with "
     "so many non-zero weights, a line through its best settings. The figure that counts is how many "
     "non-zero weights two contenders need for the same log loss.",
-    "Intervals come from drawing blocks of neighbouring events with replacement, a thousand times, the "
-    "same blocks for all contenders, so that what is hard for all of them alike does not blur their "
-    "differences.",
 )
 
 METHODS = {
@@ -74,6 +71,17 @@ GLOSSARY = (
     ("95 % interval", "Where a figure lies in 95 of 100 random mixtures of blocks of these events."),
     ("∞", "In more than 2.5 % of the mixtures the contender does not reach the log loss at all."),
 )
+
+
+def how(found: Found) -> list[str]:
+    """What was compared and how, a paragraph each."""
+    about = found["about"]
+    return [
+        *_HOW,
+        f"Intervals come from drawing {about['blocks']} blocks of neighbouring events with replacement, "
+        f"{count(about['replicates'])} times, the same blocks for all contenders, so that what is hard for "
+        "all of them alike does not blur their differences.",
+    ]
 
 
 def subtitle(found: Found) -> str:

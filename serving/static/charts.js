@@ -21,9 +21,12 @@ function clock(seconds, step) {
 }
 
 export class Chart {
-  /** title; lines: [{label, format}], at most two; empty: what to say without numbers; range: of y; log: its scale. */
-  constructor(host, { title, lines, empty, range, log }) {
-    Object.assign(this, { lines, range, log });
+  /**
+   * title; lines: [{label, format}], at most two; empty: what to say without numbers; range: of y; log: its scale;
+   * ticks: the texts of its ticks, of all at once; steps: those that may lie between ticks.
+   */
+  constructor(host, { title, lines, empty, range, log, ticks, steps }) {
+    Object.assign(this, { lines, range, log, ticks, steps });
     const card = element("section", "card chart");
     const head = element("div", "head");
     head.append(element("h2", "", title));
@@ -71,7 +74,7 @@ export class Chart {
         scales: { x: { time: true }, y: { range: this.range, distr: this.log ? 3 : 1 } },
         axes: [
           { ...axis, grid: { show: false }, space: 64, size: 28, values: (u, ticks, _, space, step) => ticks.map((x) => clock(x, step)) },
-          { ...axis, grid, size: 58, space: 34, values: (u, ticks) => ticks.map((x) => (x === null ? null : this.lines[0].format(x))) },
+          { ...axis, grid, size: 58, space: 34, values: (u, ticks) => this.ticks(ticks), ...(this.steps ? { incrs: this.steps } : {}) },
         ],
         series: [
           {},

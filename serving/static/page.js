@@ -51,24 +51,28 @@ function Tile(label, value, more) {
 
 const NO_REQUESTS = "no requests yet";
 const NOTHING_LEARNED = "nothing learned from while this is watched";
+// The others come below the form.
+const CHARTS_ABOVE = 2;
 const CHARTS = [
-  [{ title: "Requests a second", empty: NO_REQUESTS, range: fromZero,
+  [{ title: "Requests a second", empty: NO_REQUESTS, range: fromZero, ticks: numbers.plainTicks,
     lines: [{ label: "for scores", format: numbers.rate, fill: true }, { label: "errors", format: numbers.rate }] },
   (i) => series.rate("scored", i), (i) => series.rate("errors", i)],
-  [{ title: "Latency in the server", empty: NO_REQUESTS, range: decades, log: true,
+  [{ title: "Latency in the server", empty: NO_REQUESTS, range: decades, log: true, ticks: (ticks) => numbers.timeTicks(ticks, true),
     lines: [{ label: "p50", format: numbers.duration }, { label: "p99", format: numbers.duration }] },
   (i) => series.latency(0.5, i), (i) => series.latency(0.99, i)],
-  [{ title: "Progressive log loss", empty: NOTHING_LEARNED, range: tight,
+  [{ title: "Progressive log loss", empty: NOTHING_LEARNED, range: tight, ticks: numbers.plainTicks,
     lines: [{ label: "all events", format: numbers.decimal }, { label: "last minute", format: numbers.decimal }] },
   (i, sample) => sample.log_loss, (i) => series.recent(i).loss],
-  [{ title: "Calibration: predictions / labels", empty: NOTHING_LEARNED, range: around(1, 0.05),
+  [{ title: "Calibration: predictions / labels", empty: NOTHING_LEARNED, range: around(1, 0.05), ticks: numbers.plainTicks,
     lines: [{ label: "all events", format: numbers.decimal }, { label: "last minute", format: numbers.decimal }] },
   (i, sample) => sample.calibration, (i) => series.recent(i).calibration],
-  [{ title: "Model age", empty: "no model yet", range: fromZero, lines: [{ label: "oldest in 20 s", format: numbers.duration, fill: true }] },
+  [{ title: "Model age", empty: "no model yet", range: fromZero, ticks: numbers.timeTicks, steps: numbers.TIME_STEPS,
+    lines: [{ label: "oldest in 20 s", format: numbers.duration, fill: true }] },
     (i) => series.age(i)],
-  [{ title: "Non-zero weights", empty: "no model yet", range: tight, lines: [{ label: "weights", format: numbers.count, fill: true }] },
+  [{ title: "Non-zero weights", empty: "no model yet", range: tight, ticks: numbers.plainTicks, steps: numbers.WHOLE_STEPS,
+    lines: [{ label: "weights", format: numbers.count, fill: true }] },
     (i, sample) => sample.nonzero_weights],
-].map(([options, ...columns]) => ({ chart: new Chart(get("charts"), options), columns }));
+].map(([options, ...columns], i) => ({ chart: new Chart(get(i < CHARTS_ABOVE ? "charts" : "more-charts"), options), columns }));
 
 function status(kind, text) {
   get("status").className = `status ${kind}`;

@@ -86,5 +86,6 @@ export class TryForm {
       : "";
     get("margin").textContent = `margin ${signed(margin)} = intercept ${signed(intercept)} + what the features add:`;
     listContributions(get("contributions"), contributions, SHOWN);
+    get("confidence").hidden = !contributions.some((one) => one.contribution !== 0 && one.confidence !== null);
   }
 }
