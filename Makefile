@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Further arguments of the command behind a target: make test ARGS="-k container"
 ARGS   ?=
-# Processes that run the tests without a broker, and those with one, each with its own.
-JOBS   ?= 2
+# Processes that run the tests without a broker, and those with one, each with its own: more than two cores,
+# since many tests wait.
+JOBS   ?= 3
 BROKERS ?= 2
 
 BIN     := $(VENV)/bin
