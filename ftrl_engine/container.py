@@ -22,9 +22,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 import numpy as np
@@ -93,11 +92,9 @@ def write(
     tensors = [_Tensor.of(path, name, array) for name, array in arrays.items()]
     # Large items first keeps every array aligned to its own item size.
     tensors.sort(key=lambda tensor: (-tensor.dtype.itemsize, tensor.name))
-    unsigned = _format_header(path, kind, tensors, metadata)
-    checksum = _checksum(unsigned, _pieces(tensors))
-    header = unsigned.replace(_signature(_UNSIGNED), _signature(checksum))
+    header = _format_header(path, kind, tensors, metadata)
     try:
-        _replace(path, chain([header], _pieces(tensors)))
+        _replace(path, header, _pieces(tensors))
     except OSError as error:
         # A full disk is reported by the kernel without saying which file it was.
         error.filename = error.filename or str(path)
@@ -237,13 +234,16 @@ def _checksum(header: bytes, pieces: Iterable[memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def _replace(path: Path, unsigned: bytes, pieces: Iterable[memoryview]) -> None:
     # The suffix is left out, so that a search for finished files never finds this one.
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.stem}")
     try:
         with temporary.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
+            file.write(unsigned)
+            checksum = _checksum(unsigned, _passed_to(file, pieces))
+            # The checksum stands before the bytes it is of, which are gathered once.
+            file.seek(0)
+            file.write(unsigned.replace(_signature(_UNSIGNED), _signature(checksum)))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -251,6 +251,12 @@ def _replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def _passed_to(file: BinaryIO, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    for piece in pieces:
+        file.write(piece)
+        yield piece
 
 
 def _sync_directory(directory: Path) -> None:

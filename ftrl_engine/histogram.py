@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.intrinsics import ldexp
+from ftrl_engine.intrinsics import ldexp, prefetch
 from ftrl_engine.jit import kernel
 
 Floats = NDArray[np.float64]
@@ -22,6 +22,7 @@ LIMIT = 1024.0  # margins beyond it are one score; LIMIT * 2**FINEST is exact in
 LEVEL, OCCUPIED = range(2)  # places in the grid
 EMPTY = np.int64(-(2**63))
 
+_AHEAD = 12  # rows
 _MIX = np.int64(-7046029254386353131)  # 2**64 / golden ratio, odd
 _SHIFT = np.int64(38)
 
@@ -52,9 +53,17 @@ def _cell_of(bins: Integers, grid: Integers, bin_: int) -> int:
 
 
 @kernel
-def add_cells(bins: Integers, counts: Floats, grid: Integers, more_bins: Integers, more: Floats) -> None:
+def add_cells(
+    bins: Integers, counts: Floats, grid: Integers, more_bins: Integers, more: Floats, halve: bool
+) -> None:
+    """Add the bins that are not EMPTY; with ``halve`` to those of the next level, which are twice as wide."""
     for i in range(more_bins.size):
-        cell = _cell_of(bins, grid, more_bins[i])
+        bin_ = more_bins[i]
+        if bin_ == EMPTY:
+            continue
+        if halve:
+            bin_ = (bin_ + (bin_ > 0)) >> 1  # rounded away from 0: only 0 stays 0
+        cell = _cell_of(bins, grid, bin_)
         counts[cell, 0] += more[i, 0]
         counts[cell, 1] += more[i, 1]
 
@@ -75,6 +84,10 @@ def add_to_histogram(
     scale = ldexp(1.0, int(grid[LEVEL]))
     amount = 1.0
     for i in range(row, margins.size):
+        # Between two batches the learner's table has taken the caches.
+        ahead = np.int64(_bin_of(margins[min(i + _AHEAD, margins.size - 1)], scale) & mask)
+        prefetch(bins, ahead)
+        prefetch(counts, ahead)
         if importance.size > 0:
             amount = importance[i]
         if amount > 0.0:

@@ -114,11 +114,11 @@ def string_mask(typingctx: Any, buffer: Any, index: Any) -> Any:
 
 
 def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
-    """Ask the memory for row ``row`` of a 2-d table that will be written soon."""
+    """Ask the memory for row ``row`` of a table that will be written soon."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
-        stride = cgutils.unpack_tuple(builder, array.strides, 2)[0]
+        stride = cgutils.unpack_tuple(builder, array.strides, signature.args[0].ndim)[0]
         offset = builder.mul(args[1], stride)
         pointer = _address(context, builder, signature.args[0], args[0], offset)
         int32 = ir.IntType(32)

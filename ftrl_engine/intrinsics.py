@@ -65,7 +65,7 @@ def string_mask(buffer: Any, index: Any) -> Any:
 
 @intrinsic
 def prefetch(table: Any, row: Any) -> None:
-    """Ask the memory for row ``row`` of a 2-d table that will be written soon."""
+    """Ask the memory for row ``row`` of a table that will be written soon."""
     return None
 
 

@@ -136,7 +136,7 @@ class Progressive:
                 if side._level == finest:
                     side._coarsen()
         self._totals += theirs._totals
-        add_cells(self._bins, self._counts, self._grid, *theirs._occupied())
+        add_cells(self._bins, self._counts, self._grid, *theirs._occupied(), False)
 
     def copy(self) -> Progressive:
         return Progressive.from_arrays(self.arrays())
@@ -167,7 +167,7 @@ class Progressive:
         metrics._totals[:] = arrays["totals"]
         metrics._grid[LEVEL] = level
         places, counts = np.array(arrays["bins"], np.int64), np.array(arrays["counts"], np.float64)
-        add_cells(metrics._bins, metrics._counts, metrics._grid, places, counts)
+        add_cells(metrics._bins, metrics._counts, metrics._grid, places, counts, False)
         return metrics
 
     @property
@@ -253,13 +253,10 @@ class Progressive:
 
     def _coarsen(self) -> None:
         """Drop the level by one. At most two bins meet in one, so the order in the table cannot show."""
-        cells = np.flatnonzero(self._bins != EMPTY)
-        bins, counts = self._bins[cells], self._counts[cells]
-        parents = (bins + (bins > 0)) >> 1  # half, rounded away from 0: only 0 stays 0
-        self._bins[:] = EMPTY
-        self._counts[:] = 0.0
+        bins, counts = self._bins, self._counts
+        self._bins, self._counts = np.full_like(bins, EMPTY), np.zeros_like(counts)
         self._grid[:] = self._level - 1, 0
-        add_cells(self._bins, self._counts, self._grid, parents, counts)
+        add_cells(self._bins, self._counts, self._grid, bins, counts, True)
 
     def _occupied(self) -> tuple[Integers, Floats]:
         """The occupied bins, rising, and their counts: the same whatever the order in the table."""

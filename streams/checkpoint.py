@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine import container
 from ftrl_engine.errors import CorruptFileError
-from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.jit import kernel
 from ftrl_engine.learners.base import Learner
 from ftrl_engine.metrics import Progressive
 
@@ -102,35 +102,20 @@ def _check_same(path: Path, learner: Learner, metadata: dict[str, str]) -> None:
 
 def touched_slots(learner: Learner) -> NDArray[np.uint32]:
     """The slots whose state is not all zero, rising."""
-    state = learner.state
-    found = np.empty(count_touched(state), dtype=np.uint32)
-    list_touched(state, found)
-    return found
-
-
-@inlined
-def _touched(state: NDArray[np.float64], slot: int) -> bool:
-    for column in range(state.shape[1]):
-        if state[slot, column] != 0.0:
-            return True
-    return False
+    # Room for all of them costs nothing before it is written to.
+    found = np.empty(learner.n_slots, dtype=np.uint32)
+    return found[: list_touched(learner.state, found)]
 
 
 @kernel
-def count_touched(state: NDArray[np.float64]) -> int:
-    """How many slots have a state that is not all zero."""
+def list_touched(state: NDArray[np.float64], found: NDArray[np.uint32]) -> int:
+    """Write the slots whose state is not all zero, rising; returns how many they are."""
     count = 0
     for slot in range(len(state)):
-        if _touched(state, slot):
-            count += 1
+        touched = False
+        for column in range(state.shape[1]):
+            touched |= state[slot, column] != 0.0
+        # Written again and again until it is one that is touched, which cannot be foreseen.
+        found[count] = slot
+        count += touched
     return count
-
-
-@kernel
-def list_touched(state: NDArray[np.float64], found: NDArray[np.uint32]) -> None:
-    """Write the slots that :func:`count_touched` counts."""
-    count = 0
-    for slot in range(len(state)):
-        if _touched(state, slot):
-            found[count] = slot
-            count += 1

@@ -28,12 +28,15 @@ from streams.pipeline import Step
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
 # and what the end of a run may take even if that is less.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.2
+END_SECONDS = 0.15
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.002, 0.02
 _SAMPLE_ROWS, _LAST_ROWS = 256, 1024
 _SHARING_SECONDS = 0.02  # for slots that are shared, at the end of a run
 _SAVE_SECONDS = 10.0
+# A thread that gives up the interpreter's lock for moments and takes it back at once starves the others: the
+# end of a run would wait for names. So it stays away for a moment after each row.
+_LET_OTHERS_SECONDS = 1e-5
 
 
 class NameCollector:
@@ -61,7 +64,7 @@ class NameCollector:
         self._spent = 0.0
         self._last: tuple[Step, Codec] | None = None
         self._turn = 0
-        self._loaded = self._changed = self._failed = False
+        self._loaded = self._changed = self._failed = self._finishing = False
 
     def see(self, step: Step, codec: Codec) -> None:
         """A step has been learned: name some of it if there is time."""
@@ -76,7 +79,11 @@ class NameCollector:
             self._guard(self._save)
 
     def finish(self) -> None:
-        """The run is over: name what the last step holds, and write; never raises."""
+        """The run is over: name what the last step holds, and write; never raises.
+
+        May run beside the thread that saves the model.
+        """
+        self._finishing = True
         if self._last is not None:
             # It is over as soon as nothing is left to name; then some rows show which slots are shared.
             rows = len(self._last[0].batch)
@@ -148,6 +155,8 @@ class NameCollector:
                 known -= 1
             learned = dict(zip(part.slots[of_row].tolist(), sizes[of_row].tolist(), strict=True))
             self._name_row(codec.features(step.block, int(step.records[first + row])), learned)
+            if self._finishing:
+                time.sleep(_LET_OTHERS_SECONDS)
             if time.thread_time() >= until:
                 return
 

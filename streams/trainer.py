@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +87,9 @@ class Trainer:
         self.source: Source | None = None
         self._codec: Codec | None = None
         self._pass = 1
+        # What is served can always be resumed from, and a model without a checkpoint is new: so the first
+        # rows are saved at once, while they are few, and no snapshot has to wait for a large file.
+        self._new = not model.checkpoints()
         self._anchored = False  # a position without events came that must not be looked up again
         now = self.options.clock()
         self.started = now
@@ -139,12 +143,16 @@ class Trainer:
         return True
 
     def finish(self, source: Source) -> None:
-        """Checkpoint and publish what is not saved yet."""
-        if self.totals != self.saved or not self.model.checkpoints():
-            self._save(source)
-        self.publish()
-        if self._names is not None:
-            self._names.finish()
+        """Checkpoint and publish what is not saved yet, while the last names are found beside that."""
+        names, self._names = self._names, None  # nothing else touches them meanwhile
+        with ThreadPoolExecutor(1, "ftrl-names") as aside:
+            naming = None if names is None else aside.submit(names.finish)
+            if self.totals != self.saved or self._new:
+                self._save(source)
+            self.publish()
+        self._names = names
+        if naming is not None:
+            naming.result()
 
     def _rows_left(self) -> int:
         return (1 << 62) if self.options.limit is None else self.options.limit - self.rows
@@ -193,7 +201,8 @@ class Trainer:
 
     def _do_what_is_due(self, source: Source | None) -> None:
         now, rows = self.options.clock(), self.totals.rows
-        if self._checkpoint_timer.due(now, rows) or (self._anchored and source is not None):
+        first = self._anchored or (self._new and rows)
+        if self._checkpoint_timer.due(now, rows) or (first and source is not None):
             self._save(source)
             now = self.options.clock()
         if self._publish_timer.due(now, rows):
@@ -216,7 +225,7 @@ class Trainer:
         except OSError as error:
             raise ModelError(_cannot_write(self.model, "checkpoint", error)) from error
         self.saved = self.totals
-        self._anchored = False
+        self._anchored = self._new = False
         self._checkpoint_timer.restart(self.options.clock(), self.totals.rows)
         self.model.prune()
         if self._names is not None:
@@ -245,8 +254,7 @@ class Trainer:
 
     def publish(self) -> None:
         """Write the snapshot of the weights as they stand."""
-        if not self.model.checkpoints():
-            # What is served can always be resumed from; a model without a checkpoint is new.
+        if self._new:
             self._save(self.source)
         settings = self.model.settings
         snapshot = Snapshot.of(self.learner, settings.bits, settings.schema, self.provenance())
