@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 16_384
 MAX_PROCESSES = 8
 _LIBSVM_BITS = 22
+_GZIP_LEVEL = 6  # of the gzip command
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,16 @@ class Inputs:
     def criteo(self, form: str, rows: int) -> Path:
         """Rows of the Criteo log in one of the forms of :func:`criteo_text`."""
         return self._file(f"criteo.{form}", rows, partial(criteo_text, self.seed, form))
+
+    def criteo_gzip(self, rows: int) -> Path:
+        """The same as ``tsv``, compressed at the usual level."""
+        plain = self.criteo("tsv", rows)
+        path = plain.with_name(plain.name + ".gz")
+        if not path.exists():
+            self.say(f"compressing {plain.name}")
+            with _whole(path) as part, open(plain, "rb") as text, gzip.open(part, "wb", _GZIP_LEVEL) as file:
+                shutil.copyfileobj(text, file, 1 << 20)
+        return path
 
     def clicks(self, format: str, rows: int) -> Path:
         """Events of the simulated click stream as ``jsonl`` or ``csv``."""

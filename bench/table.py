@@ -59,10 +59,14 @@ def _factor(result: Result, baseline: str | None, results: list[Result]) -> str:
 
 
 def factor_of(result: Result, baseline: str | None, results: Sequence[Result]) -> float | None:
-    """How many times better than the baseline's figure of the same name; None without one."""
-    for other in results:
-        same = (other.group, other.name, other.contender) == (result.group, result.name, baseline)
-        if same and other.median > 0 and result.median > 0:
+    """How many times better than the baseline's figure of the same name; None without one.
+
+    "vw or isal": vw, and isal where vw does not take part.
+    """
+    baselines = [] if baseline is None else baseline.split(" or ")
+    found = {r.contender: r for r in results if (r.group, r.name) == (result.group, result.name)}
+    for other in [found[name] for name in baselines if name in found]:
+        if other.median > 0 and result.median > 0:
             factor = result.median / other.median
             return 1.0 / factor if result.unit in LESS_IS_BETTER else factor
     return None

@@ -244,7 +244,8 @@ def test_the_rows_of_another_module_are_taken(tmp_path: Path, monkeypatch: pytes
 def test_every_contender_takes_part_somewhere() -> None:
     functions = {
         "limit_cells", "limit_scan", "learn_rows", "score_rows", "learn_file", "score_file",
-        "learn_one", "score_one", "parse_tsv", "parse_csv", "parse_jsonl", "parse_libsvm", "parse_vw",
+        "learn_format", "from_gzip", "learn_one", "score_one",
+        "parse_tsv", "parse_csv", "parse_jsonl", "parse_libsvm", "parse_vw",
     }  # fmt: skip
     part = {name: {f for f in functions if name in base.contenders_for(f)} for name in base.contender_names()}
     assert all(part.values()), part

@@ -9,6 +9,7 @@ measurement: ``function(job) -> Measures``. The functions, and what their jobs h
 - ``parse_tsv`` and so on, one for each format: file, rows (how many), schema
 - ``learn_file``, ``score_file``: criteo and vw (files of the same rows), rows, directory (for new
   files), model (a path to use); ``learn_file_started``: the same and short (a file of a few rows)
+- ``learn_format``, ``from_gzip``: file, schema, rows, directory; from a file of one form, compressed or not
 - ``learn_one``, ``score_one``: criteo, vw, events (how many)
 
 Each runs in a fresh process, does its own warm-up before it starts its clock, and returns
@@ -35,6 +36,7 @@ Measures = dict[str, float]
 OURS = "ftrl-engine"
 # The settings all FTRL contenders learn with: those of `ftrl learn`.
 ALPHA, BETA, L1, L2 = 0.1, 1.0, 1.0, 1.0
+_READ_BYTES = 1 << 20
 # The columns of the Criteo form.
 CRITEO_FIELDS = ("label", *(f"I{i}" for i in range(1, 14)), *(f"C{i}" for i in range(1, 27)))
 
@@ -74,6 +76,15 @@ def missing(name: str) -> str | None:
 def new_path(job: Job, name: str) -> str:
     """A path that does not exist yet, in the directory of the job."""
     return str(Path(tempfile.mkdtemp(dir=job["directory"])) / name)
+
+
+def read_through(job: Job, open_file: Callable[[str], Any]) -> Measures:
+    """Read a file to its end and do nothing with it."""
+    started = time.perf_counter()
+    with open_file(job["file"]) as file:
+        while file.read(_READ_BYTES):
+            pass
+    return {"rows": job["rows"], "seconds": time.perf_counter() - started}
 
 
 def criteo_events(job: Job) -> list[dict[str, str | int]]:

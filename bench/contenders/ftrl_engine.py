@@ -116,10 +116,18 @@ def _blocks(reader: LineReader) -> Iterator[Block]:
 
 def learn_file(job: Job) -> Measures:
     """``ftrl learn``: from a file to a model directory."""
-    words = ["learn", job["criteo"], "--schema", "criteo", "--bits", str(job["bits"])]
+    return learn_format({**job, "file": job["criteo"], "schema": "criteo"})
+
+
+def learn_format(job: Job) -> Measures:
+    """The same from a file of any form."""
+    words = ["learn", job["file"], "--schema", job["schema"], "--bits", str(job["bits"])]
     for flag, value in (("alpha", ALPHA), ("beta", BETA), ("l1", L1), ("l2", L2)):
         words += [f"--{flag}", str(value)]
     return _command([*words, "--model", job.get("model") or new_path(job, "model")])
+
+
+from_gzip = learn_format
 
 
 def learn_file_started(job: Job) -> Measures:
