@@ -118,7 +118,7 @@ class Learner(ABC):
             state = self.state[start : start + _PART]
             part = weights[: len(state)]
             self._weights(state, part)
-            slots = np.flatnonzero(part)
+            slots = np.flatnonzero(part != 0.0)  # of truth values: three times as fast
             found.append((slots + start).astype(np.uint32))
             values.append(part[slots])
         return np.concatenate(found), np.concatenate(values)
