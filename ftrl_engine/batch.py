@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ftrl_engine.errors import DataError
+from ftrl_engine.given import finite_numbers, importance_of, labels_of, row_pointers, slot_count, slots_below
 from ftrl_engine.jit import kernel
 from ftrl_engine.plan import UNKNOWN, Plan, make_plan
 from ftrl_engine.rows import finish
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import (
-    MAX_ROW_FEATURES,
-    MAX_VALUE,
     REASONS,
     REFUSED,
     ROWS,
@@ -66,28 +65,20 @@ class Batch:
         *,
         n_slots: int,
     ) -> None:
-        pointers = np.ascontiguousarray(indptr, dtype=np.int64)
-        index = np.asarray(slots)
-        _check_layout(pointers, index, n_slots)
+        most = slot_count(n_slots)
+        index = slots_below(slots, most)
+        pointers = row_pointers(indptr, len(index))
         rows = len(pointers) - 1
-        numbers = None if values is None else _finite(values, len(index), "values")
+        numbers = _NO_VALUES if values is None else finite_numbers("values", values, len(index))
+        weights = np.ones(rows) if importance is None else importance_of(importance, rows)
         sink = make_sink(rows, len(index))
-        _add_rows(
-            _SLOTS_AS_THEY_ARE,
-            sink,
-            pointers,
-            index.astype(np.uint32),
-            _NO_VALUES if numbers is None else numbers,
-        )
+        _add_rows(_SLOTS_AS_THEY_ARE, sink, pointers, index.astype(np.uint32), numbers)
         if sink.state[REFUSED]:
             row, reason = (int(x) for x in sink.refused[0])
             raise DataError(f"row {row}: {REASONS[reason]}")
-        weights = None if importance is None else _finite(importance, rows, "importance")
-        if weights is not None and rows and float(weights.min()) < 0:
-            raise DataError(f"importance must be >= 0, got {float(weights.min())}")
-        self._take(sink, n_slots)
-        self.labels = None if labels is None else _check_labels(labels, rows)
-        self.importance = np.ones(rows) if weights is None else weights
+        self._take(sink, most)
+        self.labels = None if labels is None else labels_of(labels, rows)
+        self.importance = weights
 
     @classmethod
     def from_sink(cls, sink: Sink, n_slots: int, copy: bool = False) -> Batch:
@@ -142,8 +133,12 @@ class Batch:
     ) -> Batch:
         """The rows of a sparse matrix; column j is slot j. ``n_slots`` defaults to the columns."""
         given: Any = matrix
+        if not hasattr(given, "tocsr") or len(given.shape) != 2:
+            kind = type(matrix).__name__
+            raise DataError(f"from_scipy takes a 2-d sparse matrix, got {kind}; make one with csr_array(...)")
         csr = given.tocsr()
-        return cls(csr.indptr, csr.indices, csr.data, labels, importance, n_slots=n_slots or csr.shape[1])
+        most = csr.shape[1] if n_slots is None else n_slots
+        return cls(csr.indptr, csr.indices, csr.data, labels, importance, n_slots=most)
 
     def to_scipy(self) -> scipy.sparse.csr_array:
         """A CSR array of shape (rows, n_slots)."""
@@ -183,44 +178,6 @@ class Batch:
         part.importance = self.importance[start:stop]
         part.n_slots = self.n_slots
         return part
-
-
-def _check_layout(indptr: NDArray[np.int64], slots: NDArray[Any], n_slots: int) -> None:
-    if indptr.ndim != 1 or len(indptr) < 1 or indptr[0] != 0 or indptr[-1] != len(slots):
-        raise DataError("indptr must be 1-d, start at 0 and end at the number of slots")
-    lengths = np.diff(indptr)
-    if len(lengths) and int(lengths.min()) < 0:
-        raise DataError("indptr must not fall")
-    if len(lengths) and int(lengths.max()) > MAX_ROW_FEATURES:
-        raise DataError(f"a row may have at most {MAX_ROW_FEATURES} features, got {int(lengths.max())}")
-    if not 0 < n_slots <= 1 << 32:
-        raise DataError(f"n_slots must be between 1 and 2**32, got {n_slots}")
-    if slots.ndim != 1 or (len(slots) and slots.dtype.kind not in "iu"):
-        raise DataError(f"slots must be a 1-d array of integers, got {slots.ndim}-d {slots.dtype}")
-    if len(slots) and not 0 <= int(slots.min()) <= int(slots.max()) < n_slots:
-        raise DataError(f"slots must be in [0, {n_slots}), got {int(slots.min())} to {int(slots.max())}")
-
-
-def _finite(array: ArrayLike, length: int, name: str) -> NDArray[np.float64]:
-    # Writable, because numba compiles another form of every kernel for read-only arrays.
-    numbers = np.require(array, dtype=np.float64, requirements=["C", "W"])
-    if numbers.shape != (length,):
-        raise DataError(f"{name} must have shape ({length},), got {numbers.shape}")
-    wrong = np.flatnonzero(~(np.abs(numbers) <= MAX_VALUE))
-    if len(wrong):
-        where = int(wrong[0])
-        raise DataError(
-            f"{name} must be finite and at most {MAX_VALUE:g} in size, got {numbers[where]} at {where}"
-        )
-    return numbers
-
-
-def _check_labels(labels: ArrayLike, rows: int) -> NDArray[np.float64]:
-    numbers = _finite(labels, rows, "labels")
-    wrong = np.flatnonzero((numbers != 0.0) & (numbers != 1.0))
-    if len(wrong):
-        raise DataError(f"labels must be 0 or 1, got {numbers[wrong[0]]} at row {int(wrong[0])}")
-    return numbers
 
 
 @kernel

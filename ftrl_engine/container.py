@@ -272,6 +272,8 @@ def _sync_directory(directory: Path) -> None:
 
 def _read_header(path: Path) -> tuple[bytes, dict[str, str]]:
     """The bytes before the arrays and the metadata in them, with our three keys present."""
+    if path.is_dir():
+        _refuse(path, "is a directory, not a file")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = file.read(_LENGTH_BYTES)

@@ -43,6 +43,12 @@ class Snapshot:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     counts: NDArray[np.float32] | None = None
 
+    def __post_init__(self) -> None:
+        """DataError where an array breaks the rules above: kernels trust them."""
+        _check_arrays(self.slots, self.weights, self.bits)
+        if self.counts is not None:
+            _check_counts(self.counts, len(self.slots))
+
     @cached_property
     def table(self) -> WeightTable:
         """The weights as scoring looks them up; built when it is first asked for."""
@@ -105,18 +111,17 @@ class Snapshot:
     def from_parts(cls, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> Self:
         """The inverse of :meth:`parts`; KeyError, TypeError or ValueError where a part is wrong."""
         bits = check_bits(int(texts["bits"]))
-        _check_arrays(arrays["slots"], arrays["weights"], arrays["intercept"], bits)
-        counts = arrays.get("counts")
-        if counts is not None:
-            _check_counts(counts, len(arrays["slots"]))
+        intercept = arrays["intercept"]
+        if intercept.shape != (1,) or intercept.dtype != np.float64:
+            raise ValueError(f"the intercept is {intercept.dtype}{list(intercept.shape)}, not float64[1]")
         return cls(
             arrays["slots"],
             arrays["weights"],
-            float(arrays["intercept"][0]),
+            float(intercept[0]),
             bits,
             Schema.from_dict(json.loads(texts["schema"])),
             json.loads(texts["provenance"]),
-            counts,
+            arrays.get("counts"),
         )
 
     def save(self, path: Path) -> int:
@@ -133,19 +138,20 @@ class Snapshot:
             raise CorruptFileError(f"{path}: not a complete snapshot: {error!r}") from error
 
 
-def _check_arrays(slots: NDArray[Any], weights: NDArray[Any], intercept: NDArray[Any], bits: int) -> None:
-    """ValueError where a kernel that trusts them could read beyond their end."""
-    kinds = [(array.dtype.name, array.ndim) for array in (slots, weights, intercept)]
-    if kinds != [("uint32", 1), ("float32", 1), ("float64", 1)] or len(intercept) != 1:
-        raise ValueError(f"arrays are {kinds}")
+def _check_arrays(slots: NDArray[Any], weights: NDArray[Any], bits: int) -> None:
+    kinds = [(array.dtype.name, array.ndim) for array in (slots, weights)]
+    if kinds != [("uint32", 1), ("float32", 1)]:
+        raise DataError(f"a snapshot needs slots uint32[m] and weights float32[m], got {kinds}")
     if len(slots) != len(weights):
-        raise ValueError(f"{len(slots)} slots and {len(weights)} weights")
+        raise DataError(f"a snapshot needs a weight for each slot, got {len(slots)} and {len(weights)}")
     if len(slots) and (int(slots[-1]) >= 1 << bits or bool((slots[1:] <= slots[:-1]).any())):
-        raise ValueError(f"slots do not rise or do not fit into {bits} bits")
+        raise DataError(f"the slots of a snapshot must rise and fit into {bits} bits")
 
 
 def _check_counts(counts: NDArray[Any], length: int) -> None:
     if counts.dtype != np.float32 or counts.shape != (length,):
-        raise ValueError(f"counts are {counts.dtype}{list(counts.shape)}, not float32[{length}]")
+        raise DataError(
+            f"the counts of a snapshot are float32[{length}], got {counts.dtype}{list(counts.shape)}"
+        )
     if not bool((counts >= 0).all() and np.isfinite(counts).all()):
-        raise ValueError("counts are not finite or below 0")
+        raise DataError("the counts of a snapshot must be finite and at least 0")

@@ -84,9 +84,9 @@ def test_empty_batches() -> None:
 
 
 REFUSED_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
-    ({"indptr": [1, 2]}, "indptr must be 1-d, start at 0 and end at the number of slots"),
-    ({"indptr": [0, 1]}, "indptr must be 1-d, start at 0 and end at the number of slots"),
-    ({"indptr": []}, "indptr must be 1-d"),
+    ({"indptr": [1, 2]}, "indptr must start at 0 and end at the 2 slots given"),
+    ({"indptr": [0, 1]}, "indptr must start at 0 and end at the 2 slots given"),
+    ({"indptr": []}, "indptr must"),
     ({"indptr": [0, 2, 1, 2]}, "indptr must not fall"),
     ({"slots": [0, 4]}, r"slots must be in \[0, 4\), got 0 to 4"),
     ({"slots": [-1, 0]}, r"slots must be in \[0, 4\), got -1 to 0"),
@@ -105,6 +105,52 @@ REFUSED_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"indptr": [0, 70_000], "slots": np.zeros(70_000, int)}, "at most 65536 features, got 70000"),
     ({"slots": [1, 1], "values": [9e49, 9e49]}, "row 0: a number must be finite and at most 1e.50 in size"),
 ]
+
+
+MASKED = np.ma.array([np.nan, 0.0], mask=[True, False])
+ODD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"labels": MASKED}, "labels must have a value everywhere"),
+    ({"labels": np.ma.array([7.0, 0.0], mask=[True, False])}, "labels must have a value everywhere"),
+    ({"importance": np.ma.array([-5.0, 1.0], mask=[True, False])}, "importance must have a value everywhere"),
+    ({"values": MASKED}, "values must have a value everywhere"),
+    ({"labels": ["0", "1"]}, "labels must be numbers"),
+    ({"values": np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")}, "values must be numbers"),
+    ({"labels": [None, "x"]}, "labels must be numbers"),
+    ({"slots": 1}, "slots must be a 1-d array"),
+    ({"indptr": 0}, "indptr must be a 1-d array"),
+    ({"indptr": [0, 1.9, 2]}, "indptr must be a 1-d array of integers"),
+    ({"indptr": [0, np.nan, 2]}, "indptr must be a 1-d array of integers"),
+    ({"indptr": [0, 2**70, 2]}, "indptr must be a 1-d array of integers"),
+    ({"indptr": [0, None, 2]}, "indptr must be a 1-d array of integers"),
+    ({"n_slots": None}, "n_slots must be a whole number"),
+    ({"n_slots": "16"}, "n_slots must be a whole number"),
+    ({"n_slots": 2.5}, "n_slots must be a whole number"),
+    ({"n_slots": True}, "n_slots must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ODD_ARGUMENTS)
+def test_arguments_of_other_kinds_are_refused(arguments: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {"indptr": [0, 1, 2], "slots": [0, 1], "n_slots": 4}
+    with pytest.raises(DataError, match=message):
+        Batch(**(good | arguments))
+
+
+def test_a_masked_array_without_masked_values_is_taken() -> None:
+    batch = Batch([0, 1, 2], [0, 1], None, np.ma.array([1.0, 0.0]), n_slots=4)
+    assert batch.labels is not None
+    assert type(batch.labels) is np.ndarray
+
+
+@pytest.mark.parametrize("matrix", [np.eye(3), scipy.sparse.coo_array(np.array([0.0, 1.0])), None])
+def test_only_sparse_matrices_are_taken(matrix: Any) -> None:
+    with pytest.raises(DataError, match="takes a 2-d sparse matrix"):
+        Batch.from_scipy(matrix)
+
+
+def test_no_slots_are_not_the_columns() -> None:
+    with pytest.raises(DataError, match="n_slots must be between 1"):
+        Batch.from_scipy(scipy.sparse.csr_array(np.eye(3)), n_slots=0)
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED_ARGUMENTS)

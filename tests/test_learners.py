@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -332,3 +333,39 @@ def test_unknown_parameters_and_learners_are_refused_with_what_there_is(name: st
 def test_a_bad_number_of_slots_is_refused(name: str, bad: Any) -> None:
     with pytest.raises(ConfigError, match=f"n_slots must be .*got {bad!r}"):
         build(name, bad)
+
+
+@every_learner
+def test_threads_may_ask_for_margins_at_the_same_time(name: str) -> None:
+    random = np.random.default_rng(0)
+    slots = np.concatenate([random.choice(N_SLOTS, 8, replace=False) for _ in range(4000)])
+    batches = [
+        Batch(np.arange(1001) * 8, part, None, random.integers(0, 2, 1000), n_slots=N_SLOTS)
+        for part in slots.reshape(4, -1)
+    ]
+    learner = build(name, n_slots=N_SLOTS)
+    learner.learn(batches[0])
+    wanted = [learner.margins(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(learner.margins, batches * 50))
+    assert all(np.array_equal(margins, wanted[i % 4]) for i, margins in enumerate(found))
+
+
+def test_what_is_no_batch_is_refused() -> None:
+    learner: Any = build("ftrl_proximal", n_slots=N_SLOTS)
+    for other in (None, np.eye(2), {"user": "u1"}):
+        with pytest.raises(DataError, match="takes a Batch, got"):
+            learner.learn(other)
+        with pytest.raises(DataError, match="takes a Batch, got"):
+            learner.margins(other)
+
+
+@pytest.mark.parametrize("slots", [[[0, 1]], [-1], [N_SLOTS], [0.5]])
+def test_weights_are_asked_for_by_slot(slots: Any) -> None:
+    with pytest.raises(DataError, match="slots must be"):
+        build("ftrl_proximal", n_slots=N_SLOTS).weights_at(np.array(slots))
+
+
+def test_a_rate_must_have_a_reciprocal() -> None:
+    with pytest.raises(ConfigError, match=r"alpha must be at least 2\.2"):
+        build("ftrl_proximal", n_slots=N_SLOTS, alpha=1e-310)

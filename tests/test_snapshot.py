@@ -203,3 +203,25 @@ def test_a_valid_container_that_is_no_snapshot_is_refused(tmp_path: Path, part: 
     container.write(path, "snapshot", arrays, texts)
     with pytest.raises(CorruptFileError, match=r"17\.safetensors: not a complete snapshot"):
         Snapshot.load(path)
+
+
+@pytest.mark.parametrize(
+    ("slots", "weights", "message"),
+    [
+        (np.arange(9, dtype=np.uint32), np.ones(1, np.float32), "a weight for each slot, got 9 and 1"),
+        (np.array([3, 2], np.uint32), np.ones(2, np.float32), "must rise and fit into 4 bits"),
+        (np.array([2, 16], np.uint32), np.ones(2, np.float32), "must rise and fit into 4 bits"),
+        (np.array([2, 3]), np.ones(2, np.float32), "slots uint32"),
+        (np.array([2, 3], np.uint32), np.ones(2), "weights float32"),
+    ],
+)
+def test_kernels_get_no_arrays_that_break_the_rules(
+    slots: NDArray[Any], weights: NDArray[Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        Snapshot(slots, weights, 0.0, 4, Schema())
+
+
+def test_a_directory_is_no_snapshot(tmp_path: Path) -> None:
+    with pytest.raises(CorruptFileError, match="is a directory"):
+        Snapshot.load(tmp_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import ConfigError, DataError
+from ftrl_engine.given import slots_below
 from ftrl_engine.learners import learner_names as learner_names
 
 MAX_SLOTS = 1 << 31
@@ -58,9 +60,15 @@ class Parameter:
             number = math.inf
         if not math.isfinite(number) or not _RULES[self.rule](number):
             raise ConfigError(f"{self.name} must be finite and {self.rule}, got {value!r}")
+        if self.rule == "> 0" and number < _LEAST:
+            raise ConfigError(
+                f"{self.name} must be at least {_LEAST:g}, got {value!r}: nothing can be divided by it"
+            )
         return number
 
 
+# Below it, 1 / x is no finite number.
+_LEAST = sys.float_info.min
 # Slots whose weights are computed at a time.
 _PART = 1 << 15
 
@@ -91,13 +99,15 @@ class Learner(ABC):
                 f"n_slots {self.n_slots} needs {size / 2**30:.1f} GiB, more than there is; use fewer bits"
             ) from None
         self.scalars: NDArray[np.float64] = np.zeros(scalars)
-        self._scratch: NDArray[np.float64] = np.empty((0, 0))
 
     def learn(self, batch: Batch) -> NDArray[np.float64]:
-        """Learn the rows in order; float64[rows], the margin of each before its own update."""
+        """Learn the rows in order; float64[rows], the margin of each before its own update.
+
+        One thread at a time, and no other call of this learner meanwhile.
+        """
+        self._check(batch)
         if batch.labels is None:
             raise DataError(f"{self.name} needs labels to learn from; this batch has rows without one")
-        self._check(batch)
         margins = np.empty(len(batch))
         self._learn(batch, batch.labels, margins)
         return margins
@@ -125,8 +135,9 @@ class Learner(ABC):
 
     def weights_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
         """float64[len(slots)], the weights of some slots."""
-        weights = np.empty(len(slots))
-        self._weights(self.state[slots], weights)
+        index = slots_below(slots, self.n_slots)
+        weights = np.empty(len(index))
+        self._weights(self.state[index], weights)
         return weights
 
     def counts_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64] | None:
@@ -159,13 +170,18 @@ class Learner(ABC):
         """The weights of the slots with this part of the state, with every deferred penalty applied."""
 
     def scratch(self, batch: Batch, rows: int) -> NDArray[np.float64]:
-        """float64[rows, n] with room for the longest row of the batch; kept between calls."""
-        longest = batch.longest_row()
-        if self._scratch.shape[0] < rows or self._scratch.shape[1] < longest:
-            self._scratch = np.empty((rows, max(64, 2 * longest)))
-        return self._scratch
+        """float64[rows, n] with room for the longest row of the batch.
+
+        New for each call: threads may ask one learner for margins at the same time.
+        """
+        return np.empty((rows, max(64, batch.longest_row())))
 
     def _check(self, batch: Batch) -> None:
+        if not isinstance(batch, Batch):
+            raise DataError(
+                f"{self.name} takes a Batch, got {type(batch).__name__}; make one with Batch(...), "
+                "Batch.from_scipy or FeatureHasher"
+            )
         if batch.n_slots > self.n_slots:
             raise DataError(
                 f"the batch was hashed to {batch.n_slots} slots, more than the {self.n_slots} of this learner"
