@@ -15,6 +15,7 @@ from ftrl_engine.errors import DataError
 from ftrl_engine.sink import MAX_ROW_FEATURES, MAX_VALUE
 
 _MAX_SLOTS = 1 << 32
+_EXACT = 2.0**53  # whole numbers below it are exact as float64
 
 
 def slot_count(n_slots: object) -> int:
@@ -28,7 +29,11 @@ def slot_count(n_slots: object) -> int:
 
 def row_pointers(indptr: ArrayLike, features: int) -> NDArray[np.int64]:
     """int64[rows + 1]: where each row of ``features`` features begins, and the end."""
-    pointers = whole_numbers("indptr", indptr)
+    given = _plain("indptr", indptr)
+    whole = given.dtype.kind == "f" and bool(
+        (np.abs(given) < _EXACT).all() and (given == np.rint(given)).all()
+    )
+    pointers = whole_numbers("indptr", given.astype(np.int64) if whole else given)
     if len(pointers) < 1 or int(pointers[0]) != 0 or int(pointers[-1]) != features:
         ends = f"{pointers[0]} to {pointers[-1]}" if len(pointers) else "nothing"
         raise DataError(f"indptr must start at 0 and end at the {features} slots given, got {ends}")

@@ -136,6 +136,10 @@ def test_arguments_of_other_kinds_are_refused(arguments: dict[str, Any], message
         Batch(**(good | arguments))
 
 
+def test_indptr_may_be_whole_floats() -> None:
+    assert Batch(np.zeros(3), [], n_slots=4).indptr.dtype == np.int64
+
+
 def test_a_masked_array_without_masked_values_is_taken() -> None:
     batch = Batch([0, 1, 2], [0, 1], None, np.ma.array([1.0, 0.0]), n_slots=4)
     assert batch.labels is not None
