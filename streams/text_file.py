@@ -233,7 +233,8 @@ class TextFile:
         refusal = Refusal(self._partition, position, reason, event[:REFUSED_BYTES])
         none = np.empty(0, np.int64)
         data = np.zeros(PADDING, np.uint8)
-        return Block(self._partition, data, none, none, none, position, position, refused=(refusal,))
+        header = None if self._header or self._lines is None else self._lines.header
+        return Block(self._partition, data, none, none, none, position, position, header, (refusal,))
 
 
 def _open(file: FileName) -> FileIO:
