@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from ftrl_engine.errors import ConfigError
     from streams.cadence import Cadence
     from streams.model_directory import ModelDirectory
+    from streams.own_source import refuse_own_source
     from streams.progress import ProgressLine
 
     Cadence.parse(args.checkpoint_every, "--checkpoint-every")
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--end-with-stdin: standard input is the source already; leave the flag out")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    if args.rejects is not None:
+        refuse_own_source("--rejects", args.rejects, args.source)
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
             progress.say("compiling (once for this version on this machine, 15 to 20 s) ...")

@@ -37,12 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ftrl_engine.errors import ConfigError
+    from streams.own_source import refuse_own_source
     from streams.progress import ProgressLine
 
     if args.json and not args.output:
         raise ConfigError("--json prints its object on stdout, so the scores need --output FILE")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    if args.output:
+        refuse_own_source("--output", args.output, args.source)
     with ProgressLine(args.quiet) as progress:
         if args.output:
             with _created(args.output) as output:
