@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -99,8 +100,11 @@ class Trainer:
 
     def close(self) -> None:
         """Release the files and the lock; saves nothing."""
-        self._rejects.close()
-        self._lock.release()
+        try:
+            with self._refused_events():
+                self._rejects.close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Trainer:
         return self
@@ -190,7 +194,8 @@ class Trainer:
                 self._names.see(step, self._codec)
         if step.refused:
             self.first_reason = self.first_reason or step.refused[0].reason
-        refused = self._rejects.add(step.refused)
+        with self._refused_events():
+            refused = self._rejects.add(step.refused)
         self.rejected += refused
         name = name_in_pass(step.partition, self._pass)
         self._anchored |= not len(batch) and not step.refused and name not in self.positions
@@ -247,10 +252,17 @@ class Trainer:
         return marks
 
     def _sync_rejects(self) -> int:
-        try:
+        with self._refused_events():
             return self._rejects.sync()
+
+    @contextmanager
+    def _refused_events(self) -> Iterator[None]:
+        """Say of which file it is that it cannot be written."""
+        try:
+            yield
         except OSError as error:
-            raise ModelError(_cannot_write(self.model, "rejected.jsonl", error)) from error
+            what = f"{self._rejects.name} of refused events"
+            raise ModelError(_cannot_write(self.model, what, error)) from error
 
     def publish(self) -> None:
         """Write the snapshot of the weights as they stand."""
@@ -284,10 +296,16 @@ class Trainer:
 
 
 def _cannot_write(model: ModelDirectory, what: str, error: OSError) -> str:
-    return (
-        f"model {model.path}: the {what} cannot be written ({error.strerror or error}); "
-        "what was saved before is intact, make room and learn again"
-    )
+    if model.checkpoints():
+        state = "what was saved before is intact, make room and learn again"
+    elif model.snapshots():
+        state = (
+            "its checkpoints are gone and learning cannot go on from here; the snapshots still score, "
+            "start a new model in another directory"
+        )
+    else:
+        state = "nothing of it is saved, make room and learn again"
+    return f"model {model.path}: the {what} cannot be written ({error.strerror or error}); {state}"
 
 
 def train(
