@@ -18,6 +18,7 @@ from streams.source import PADDING, Block, Refusal
 
 _MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 _HEADER_BLOCK = 64 << 10
+_LONG_READ = 4 << 20  # bytes without the end of a record, before the caller may look at its clock
 _SKIP_STEPS = 8  # of a megabyte each, before the caller may look at its clock
 
 
@@ -69,7 +70,7 @@ class TextFile:
 
     @property
     def busy(self) -> bool:
-        return self._lines is None or self._content.busy
+        return self._lines is None or self._lines.busy or self._content.busy
 
     @property
     def damage(self) -> str | None:
@@ -87,7 +88,7 @@ class TextFile:
             self._resume()
         if self._lines is None or (self._header and not self._take_header(self._lines)):
             return None
-        return self._without_mark(self._lines.read())
+        return self._without_mark(self._lines.read(_LONG_READ))
 
     def settle(self) -> bool:
         """The file has ended for good; True when there is more to read because of that."""
