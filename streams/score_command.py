@@ -119,6 +119,7 @@ def _score(args: argparse.Namespace, output: _Scores, progress: ProgressLine) ->
     import threading
 
     from streams.codecs.base import open_codec
+    from streams.learn_report import damage_warnings
     from streams.pipeline import Pipeline
     from streams.source import open_source
 
@@ -150,6 +151,8 @@ def _score(args: argparse.Namespace, output: _Scores, progress: ProgressLine) ->
     finally:
         source.close()
     output.flush()
+    for text in damage_warnings(source.damage(), "scored"):
+        progress.say(f"warning: {text}")
     seconds = time.monotonic() - started
     if args.json:
         rate = round(scored / seconds, 1)

@@ -78,6 +78,11 @@ class TextFile:
         return self._content.damage
 
     @property
+    def cut_short(self) -> str | None:
+        """Why a file that has ended for good was not read whole."""
+        return self._content.cut_short
+
+    @property
     def consumed(self) -> int:
         """The bytes of the file, as it is stored, that were read; 0 of a pipe."""
         return 0 if self.pipe else self._content.raw.tell()
@@ -99,8 +104,8 @@ class TextFile:
         assert self._lines is not None
         self._stop = self._lines.position
         rest = self._lines.finish()
-        if self._content.cut_short is not None:
-            return self._refuse(self._content.cut_short, self._stop, rest)
+        if self.cut_short is not None:
+            return self._refuse(self.cut_short, self._stop, rest)
         if self._header:
             return None
         self._stop = self._lines.position

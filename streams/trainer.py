@@ -78,6 +78,7 @@ class Trainer:
             self._lock.release()
             raise
         self.positions = dict(self.totals.positions)
+        self.damage: dict[str, str] = {}  # by partition, why it could not be read whole
         # A new model's run is its whole history, so one set of sums serves both.
         self.run_metrics = Progressive() if self.totals.rows else self.metrics
         self.rows = 0
@@ -85,6 +86,7 @@ class Trainer:
         self.first_reason = ""
         self.nonzero_weights = 0
         self.saved = self.totals
+        self._known = dict(self.positions)
         self.source: Source | None = None
         self._codec: Codec | None = None
         self._pass = 1
@@ -120,6 +122,10 @@ class Trainer:
         """What is saved of the records before :meth:`source_positions`."""
         return of_pass(dict(self.saved.marks), number)
 
+    def met_only_known_damage(self) -> bool:
+        """Whether all that was refused is the damage of files that were learned up to it before."""
+        return self.rejected == len(self.damage) and self.damage.keys() <= self._known.keys()
+
     def _collector(self) -> NameCollector | None:
         if not self.options.names:
             return None
@@ -138,12 +144,17 @@ class Trainer:
         self._pass = number
         self.source, self._codec = source, codec
         with Pipeline(source, codec) as pipeline:
-            for step in pipeline.steps():
-                if step is not None:
-                    self._take(step)
-                self._do_what_is_due(source)
-                if self.options.stop.is_set() or self._rows_left() == 0:
-                    return False
+            complete = self._learn_steps(pipeline, source)
+        self.damage |= {name_in_pass(name, number): reason for name, reason in source.damage().items()}
+        return complete
+
+    def _learn_steps(self, pipeline: Pipeline, source: Source) -> bool:
+        for step in pipeline.steps():
+            if step is not None:
+                self._take(step)
+            self._do_what_is_due(source)
+            if self.options.stop.is_set() or self._rows_left() == 0:
+                return False
         return True
 
     def finish(self, source: Source) -> None:

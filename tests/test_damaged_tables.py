@@ -88,3 +88,44 @@ def test_a_table_that_was_cut_goes_on_where_it_is_mended(
     first = learned(capsys, path, "--model", tmp_path / "m")["rows"]
     path.write_bytes(PACKED)
     assert learned(capsys, path, "--model", tmp_path / "m")["rows"] == 3000 - first
+
+
+def test_damage_is_told_and_is_no_failure_when_it_is_met_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cut.jsonl.gz"
+    row = b'{"label": 1, "user": "u%d"}\n'
+    path.write_bytes(gzip.compress(b"".join(row % i for i in range(3000)))[:-2000])
+    words = ["learn", str(path), "--model", str(tmp_path / "m"), "--bits", "10"]
+    warning = (
+        f"warning: {path}: gzip data cut short after {path.stat().st_size} bytes; the whole events before"
+    )
+    for _ in range(2):
+        assert main(words) == 0
+        told = capsys.readouterr().err
+        assert warning in told
+        assert "were refused (" not in told
+    assert main(["score", *words[1:4], "--output", str(tmp_path / "scores")]) == 0
+    assert warning in capsys.readouterr().err
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    # Another file of which nothing can be read is a failure, again and again.
+    path.rename(tmp_path / "other.jsonl.gz")
+    path.write_bytes(gzip.compress(b"no line end")[:-4])
+    words[1] = str(tmp_path / "new.jsonl.gz")
+    path.rename(words[1])
+    for _ in range(2):
+        assert main([*words, "--quiet"]) == 1
+        assert "all 1 events were refused (gzip data cut short" in capsys.readouterr().err
+
+
+def test_damage_is_told_in_json_once_for_several_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(PACKED[:-4])
+    for rows in (6000, 0):
+        result = learned(capsys, path, "--model", tmp_path / "m", "--passes", "2")
+        assert result["rows"] == rows
+        (warning,) = result["warnings"]
+        assert warning.startswith(f"{path}: gzip data cut short after")
