@@ -23,6 +23,8 @@ _FOREIGN = {
     b"BZh91AY&SY": "is compressed with bzip2; use gzip or zstd",
     b"\xfd7zXZ\0": "is compressed with xz; use gzip or zstd",
     b"PK\x03\x04": "is a zip archive; use gzip or zstd",
+    b"\xff\xfe\0\0": "holds UTF-32 text; convert it to UTF-8",  # before UTF-16, which begins it
+    b"\0\0\xfe\xff": "holds UTF-32 text; convert it to UTF-8",
     b"\xff\xfe": "holds UTF-16 text; convert it to UTF-8",
     b"\xfe\xff": "holds UTF-16 text; convert it to UTF-8",
 }

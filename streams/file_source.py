@@ -59,6 +59,7 @@ class FileSource(Source):
         self._options = options
         self._clock, self._sleep = clock, sleep
         self._positions = dict(positions)
+        self._damage: dict[str, str] = {}
         self._file: TextFile | ParquetFile | None = None
         self._name: FileName | None = None  # of the open file, or the last one before
         self._growing = options.follow and any(is_glob(name) for name in names)
@@ -99,6 +100,9 @@ class FileSource(Source):
             if mark is not None:
                 found[partition] = str(mark)
         return found
+
+    def damage(self) -> dict[str, str]:
+        return dict(self._damage)
 
     def fraction(self) -> float | None:
         sizes = self._sizes.values()
@@ -186,6 +190,8 @@ class FileSource(Source):
         assert self._name is not None
         block = self._file.finish()
         self._positions[self._name.partition] = self._file.position
+        if isinstance(self._file, TextFile) and self._file.cut_short is not None:
+            self._damage[self._name.partition] = self._file.cut_short
         self._done, self._consumed = self._done + (self._sizes.get(self._name.partition) or 0), 0
         self._file.close()
         self._file = None

@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from ftrl_engine.errors import ConfigError
     from streams.cadence import Cadence
     from streams.model_directory import ModelDirectory
+    from streams.own_source import refuse_own_source
     from streams.progress import ProgressLine
 
     Cadence.parse(args.checkpoint_every, "--checkpoint-every")
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--end-with-stdin: standard input is the source already; leave the flag out")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    if args.rejects is not None:
+        refuse_own_source("--rejects", args.rejects, args.source)
     with ProgressLine(args.quiet) as progress:
         if jit.cache_is_cold():
             progress.say("compiling (once for this version on this machine, 15 to 20 s) ...")
@@ -189,8 +192,9 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     import threading
 
     from streams.cadence import Cadence
-    from streams.learn_report import report, summary, table, warnings_of
+    from streams.learn_report import damage_warnings, report, summary, table, warnings_of
     from streams.name_store import DEFAULT_LIMIT
+    from streams.passes import of_pass
     from streams.trainer import Trainer, TrainOptions
 
     options = TrainOptions(
@@ -208,7 +212,8 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         unmet = _passes(args, model, trainer, options)
         seconds = options.clock() - trainer.started
         result = summary(trainer, seconds)
-    if warnings := warnings_of(model.settings.schema, unmet, trainer.rows):
+    warnings = warnings_of(model.settings.schema, unmet, trainer.rows)
+    if warnings := warnings + damage_warnings(of_pass(trainer.damage, 1), "learned"):
         result["warnings"] = warnings
         for text in warnings:
             progress.say(f"warning: {text}")
@@ -219,7 +224,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     if options.stop.is_set():
         progress.say("interrupted; the same command goes on from here")
         return flags.INTERRUPTED
-    if trainer.rejected and not trainer.rows:
+    if trainer.rejected and not trainer.rows and not trainer.met_only_known_damage():
         print(
             f"ftrl learn: all {trainer.rejected:,} events were refused ({trainer.first_reason}); "
             f"see {model.rejects_path}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftrl_engine.plan import cross_name
@@ -22,6 +23,14 @@ def warnings_of(schema: Schema, unmet: set[str], rows: int) -> list[str]:
         f"none of {rows:,}; check the name in the schema"
         for cross, names in never
         if names and rows
+    ]
+
+
+def damage_warnings(damage: Mapping[str, str], done: str) -> list[str]:
+    """What files that were cut or damaged have cost; ``done`` is what happened to their events."""
+    return [
+        f"{partition}: {reason}; the whole events before that are {done}, mend the file to have the rest"
+        for partition, reason in damage.items()
     ]
 
 

@@ -78,6 +78,7 @@ class LineReader:
             raise ConfigError(f"block_bytes must be at least 1; got {block_bytes}")
         keep_freed_memory()
         self.header = header
+        self.busy = False  # the last read gave nothing but goes on without waiting
         self._readinto = readinto
         self._partition = partition
         self._limit = limit
@@ -93,13 +94,20 @@ class LineReader:
         """The position after everything that was returned."""
         return self._returned
 
-    def read(self) -> Block | None:
-        """The next block, or None when ``readinto`` has nothing now that completes a record."""
-        while True:
+    def read(self, most: int | None = None) -> Block | None:
+        """The next block, or None when ``readinto`` has nothing now that completes a record.
+
+        After ``most`` bytes or more without the end of a record it gives None too, and :attr:`busy` is True:
+        the caller may look at its clock and read on.
+        """
+        first, self.busy = self._base + self._filled, False
+        while not self.busy:
             starved = self._fill()
             block = self._take(final=False)
             if block is not None or starved:
                 return block
+            self.busy = most is not None and self._base + self._filled - first >= most
+        return None
 
     def finish(self) -> Block | None:
         """When :meth:`read` gave None at the very end: the rest without a newline, if any."""

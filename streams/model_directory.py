@@ -211,7 +211,7 @@ class ModelDirectory:
 
     def forget(self) -> None:
         """Undo :meth:`create` where nothing was learned; refused events are kept for a look."""
-        if not self.checkpoints():
+        if not self.checkpoints() and not self.snapshots():
             (self.path / "model.toml").unlink(missing_ok=True)
 
     def set_aside(self, newest: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class RejectFile:
     """
 
     def __init__(self, path: Path, size: int, max_bytes: int = MAX_BYTES) -> None:
-        self._path = path
+        self.name = f"file {path.name}"
         self._max = max_bytes
         self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
         self.size = min(size, os.fstat(self._file.fileno()).st_size)
@@ -58,6 +59,7 @@ class RejectSink:
     """
 
     def __init__(self, sink: Sink, size: int) -> None:
+        self.name = f"destination {sink.uri}"
         self._sink = sink
         self._size = size
 
@@ -93,7 +95,8 @@ class _AppendingFile(Sink):
 
     def flush(self) -> None:
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):  # a device has no disk to wait for
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

@@ -14,6 +14,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING
 
 from streams import flags
@@ -37,17 +39,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ftrl_engine.errors import ConfigError
+    from streams.own_source import refuse_own_source
     from streams.progress import ProgressLine
 
     if args.json and not args.output:
         raise ConfigError("--json prints its object on stdout, so the scores need --output FILE")
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {args.limit}")
+    if args.output:
+        refuse_own_source("--output", args.output, args.source)
     with ProgressLine(args.quiet) as progress:
         if args.output:
-            with _created(args.output) as output:
+            with closing(_Scores(_created(args.output), f"--output {args.output}")) as output:
                 return _score(args, output, progress)
-        return _score(args, sys.stdout, progress)
+        return _score(args, _Scores(sys.stdout, "standard output"), progress)
+
+
+class _Scores:
+    """Where the lines of scores go; ``name`` is what errors call it."""
+
+    def __init__(self, file: IO[str], name: str) -> None:
+        self._file, self._name = file, name
+
+    def write(self, lines: str) -> None:
+        with self._named():
+            self._file.write(lines)
+
+    def flush(self) -> None:
+        with self._named():
+            self._file.flush()
+
+    def close(self) -> None:
+        with self._named():
+            self._file.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        from ftrl_engine.errors import SourceError
+
+        try:
+            yield
+        except BrokenPipeError:
+            raise  # nobody reads any more
+        except OSError as error:
+            raise SourceError(
+                f"{self._name}: the scores cannot be written ({error.strerror or error}) and those that are "
+                "there are incomplete; make room and score again"
+            ) from error
 
 
 def _created(path: str) -> IO[str]:
@@ -77,10 +115,11 @@ def load_snapshot(model: str, progress: ProgressLine) -> Snapshot:
     return snapshot
 
 
-def _score(args: argparse.Namespace, output: IO[str], progress: ProgressLine) -> int:
+def _score(args: argparse.Namespace, output: _Scores, progress: ProgressLine) -> int:
     import threading
 
     from streams.codecs.base import open_codec
+    from streams.learn_report import damage_warnings
     from streams.pipeline import Pipeline
     from streams.source import open_source
 
@@ -112,6 +151,8 @@ def _score(args: argparse.Namespace, output: IO[str], progress: ProgressLine) ->
     finally:
         source.close()
     output.flush()
+    for text in damage_warnings(source.damage(), "scored"):
+        progress.say(f"warning: {text}")
     seconds = time.monotonic() - started
     if args.json:
         rate = round(scored / seconds, 1)

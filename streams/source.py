@@ -136,6 +136,10 @@ class Source(ABC):
         """
         return {}
 
+    def damage(self) -> Mapping[str, str]:
+        """Why partitions that were read to their end could not be read whole; may be empty."""
+        return {}
+
     def acknowledge(self, positions: Positions) -> None:  # noqa: B027 - advisory, may do nothing
         """Tell the outside how far learning is saved (lag dashboards); may be lost."""
 

@@ -18,6 +18,7 @@ from streams.source import PADDING, Block, Refusal
 
 _MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 _HEADER_BLOCK = 64 << 10
+_LONG_READ = 4 << 20  # bytes without the end of a record, before the caller may look at its clock
 _SKIP_STEPS = 8  # of a megabyte each, before the caller may look at its clock
 
 
@@ -69,12 +70,17 @@ class TextFile:
 
     @property
     def busy(self) -> bool:
-        return self._lines is None or self._content.busy
+        return self._lines is None or self._lines.busy or self._content.busy
 
     @property
     def damage(self) -> str | None:
         """Why nothing can be read any more, though the file has not ended."""
         return self._content.damage
+
+    @property
+    def cut_short(self) -> str | None:
+        """Why a file that has ended for good was not read whole."""
+        return self._content.cut_short
 
     @property
     def consumed(self) -> int:
@@ -87,7 +93,7 @@ class TextFile:
             self._resume()
         if self._lines is None or (self._header and not self._take_header(self._lines)):
             return None
-        return self._without_mark(self._lines.read())
+        return self._without_mark(self._lines.read(_LONG_READ))
 
     def settle(self) -> bool:
         """The file has ended for good; True when there is more to read because of that."""
@@ -98,8 +104,8 @@ class TextFile:
         assert self._lines is not None
         self._stop = self._lines.position
         rest = self._lines.finish()
-        if self._content.cut_short is not None:
-            return self._refuse(self._content.cut_short, self._stop, rest)
+        if self.cut_short is not None:
+            return self._refuse(self.cut_short, self._stop, rest)
         if self._header:
             return None
         self._stop = self._lines.position
@@ -233,7 +239,8 @@ class TextFile:
         refusal = Refusal(self._partition, position, reason, event[:REFUSED_BYTES])
         none = np.empty(0, np.int64)
         data = np.zeros(PADDING, np.uint8)
-        return Block(self._partition, data, none, none, none, position, position, refused=(refusal,))
+        header = None if self._header or self._lines is None else self._lines.header
+        return Block(self._partition, data, none, none, none, position, position, header, (refusal,))
 
 
 def _open(file: FileName) -> FileIO:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,6 +78,7 @@ class Trainer:
             self._lock.release()
             raise
         self.positions = dict(self.totals.positions)
+        self.damage: dict[str, str] = {}  # by partition, why it could not be read whole
         # A new model's run is its whole history, so one set of sums serves both.
         self.run_metrics = Progressive() if self.totals.rows else self.metrics
         self.rows = 0
@@ -84,6 +86,7 @@ class Trainer:
         self.first_reason = ""
         self.nonzero_weights = 0
         self.saved = self.totals
+        self._known = dict(self.positions)
         self.source: Source | None = None
         self._codec: Codec | None = None
         self._pass = 1
@@ -99,8 +102,11 @@ class Trainer:
 
     def close(self) -> None:
         """Release the files and the lock; saves nothing."""
-        self._rejects.close()
-        self._lock.release()
+        try:
+            with self._refused_events():
+                self._rejects.close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Trainer:
         return self
@@ -115,6 +121,10 @@ class Trainer:
     def source_marks(self, number: int = 1) -> dict[str, str]:
         """What is saved of the records before :meth:`source_positions`."""
         return of_pass(dict(self.saved.marks), number)
+
+    def met_only_known_damage(self) -> bool:
+        """Whether all that was refused is the damage of files that were learned up to it before."""
+        return self.rejected == len(self.damage) and self.damage.keys() <= self._known.keys()
 
     def _collector(self) -> NameCollector | None:
         if not self.options.names:
@@ -134,12 +144,17 @@ class Trainer:
         self._pass = number
         self.source, self._codec = source, codec
         with Pipeline(source, codec) as pipeline:
-            for step in pipeline.steps():
-                if step is not None:
-                    self._take(step)
-                self._do_what_is_due(source)
-                if self.options.stop.is_set() or self._rows_left() == 0:
-                    return False
+            complete = self._learn_steps(pipeline, source)
+        self.damage |= {name_in_pass(name, number): reason for name, reason in source.damage().items()}
+        return complete
+
+    def _learn_steps(self, pipeline: Pipeline, source: Source) -> bool:
+        for step in pipeline.steps():
+            if step is not None:
+                self._take(step)
+            self._do_what_is_due(source)
+            if self.options.stop.is_set() or self._rows_left() == 0:
+                return False
         return True
 
     def finish(self, source: Source) -> None:
@@ -190,7 +205,8 @@ class Trainer:
                 self._names.see(step, self._codec)
         if step.refused:
             self.first_reason = self.first_reason or step.refused[0].reason
-        refused = self._rejects.add(step.refused)
+        with self._refused_events():
+            refused = self._rejects.add(step.refused)
         self.rejected += refused
         name = name_in_pass(step.partition, self._pass)
         self._anchored |= not len(batch) and not step.refused and name not in self.positions
@@ -247,10 +263,17 @@ class Trainer:
         return marks
 
     def _sync_rejects(self) -> int:
-        try:
+        with self._refused_events():
             return self._rejects.sync()
+
+    @contextmanager
+    def _refused_events(self) -> Iterator[None]:
+        """Say of which file it is that it cannot be written."""
+        try:
+            yield
         except OSError as error:
-            raise ModelError(_cannot_write(self.model, "rejected.jsonl", error)) from error
+            what = f"{self._rejects.name} of refused events"
+            raise ModelError(_cannot_write(self.model, what, error)) from error
 
     def publish(self) -> None:
         """Write the snapshot of the weights as they stand."""
@@ -284,10 +307,16 @@ class Trainer:
 
 
 def _cannot_write(model: ModelDirectory, what: str, error: OSError) -> str:
-    return (
-        f"model {model.path}: the {what} cannot be written ({error.strerror or error}); "
-        "what was saved before is intact, make room and learn again"
-    )
+    if model.checkpoints():
+        state = "what was saved before is intact, make room and learn again"
+    elif model.snapshots():
+        state = (
+            "its checkpoints are gone and learning cannot go on from here; the snapshots still score, "
+            "start a new model in another directory"
+        )
+    else:
+        state = "nothing of it is saved, make room and learn again"
+    return f"model {model.path}: the {what} cannot be written ({error.strerror or error}); {state}"
 
 
 def train(

@@ -249,6 +249,9 @@ def test_permission_denied_is_named() -> None:
         (b"\xfd7zXZ\0\0", "is compressed with xz"),
         (b"PK\x03\x04abc", "is a zip archive"),
         (b"\xff\xfea\0\n\0", "holds UTF-16 text; convert it to UTF-8"),
+        (b"\xfe\xff\0a\0\n", "holds UTF-16 text; convert it to UTF-8"),
+        ("a\n".encode("utf-32"), "holds UTF-32 text; convert it to UTF-8"),
+        (b"\0\0\xfe\xff\0\0\0a", "holds UTF-32 text; convert it to UTF-8"),
     ],
 )
 def test_other_kinds_of_files_are_refused_with_the_cure(tmp_path: Path, data: bytes, message: str) -> None:
@@ -257,7 +260,7 @@ def test_other_kinds_of_files_are_refused_with_the_cure(tmp_path: Path, data: by
         read(path)
 
 
-@pytest.mark.parametrize("text", [b"P", b"PK", b"(", b"BZh\n", b"PAR1", b"PAR1\n"])
+@pytest.mark.parametrize("text", [b"P", b"PK", b"(", b"BZh\n", b"PAR1", b"PAR1\n", b"\0", b"\0\0x\n"])
 def test_text_that_begins_like_another_kind_is_text(tmp_path: Path, text: bytes) -> None:
     assert read(write(tmp_path / "a.tsv", text))[0] == oracle(text)
 

@@ -46,6 +46,8 @@ class DelimitedCodec(Codec):
             self._use(list(schema.columns))
 
     def prepare(self, block: Block) -> int:
+        if not len(block):
+            return 0  # a refusal alone, perhaps of what should have been the header
         if block.header is not None:
             if block.header != self._header:
                 self._header = block.header
