@@ -48,8 +48,10 @@ def intrinsic_type(typing: Callable[..., Any]) -> Any:
 def compile_for(part: Part, name: str, args: Args) -> bytes:
     """An object file with the entry ``name`` for arguments of the kinds of these."""
     with global_compiler_lock:
-        part.compile(tuple(numba_type(arg) for arg in args))
-        result = next(reversed(part.overloads.values()))
+        kinds = tuple(numba_type(arg) for arg in args)
+        part.compile(kinds)
+        # Not the newest: this one may be older, compiled as a part of another kernel.
+        result = part.overloads[kinds]
         library = _EntryLibrary(result.target_context.codegen(), name)
         module = library.create_ir_module(name)
         Entry(result, module, name, args).build()

@@ -218,6 +218,36 @@ def test_a_literal_does_not_compile_a_function_again() -> None:
     assert plus.compiled == 1
 
 
+def total(cells: NDArray[np.float64]) -> float:
+    found = 0.0
+    for i in range(len(cells)):
+        found += cells[i]
+    return found
+
+
+@pytest.mark.parametrize("strides", [(1, 2), (2, 1)])
+def test_what_was_compiled_as_a_part_does_not_pass_for_what_was_compiled_last(strides: Any) -> None:
+    part: Any = Kernel(total, jit_options(), None)
+
+    def whole(cells: NDArray[np.float64]) -> Any:
+        return part(cells)
+
+    numbers = np.arange(10.0)
+    for stride in strides:
+        assert Kernel(whole, jit_options(), None)(numbers[::stride]) == numbers[::stride].sum()
+    for stride in strides:
+        assert part(numbers[::stride]) == numbers[::stride].sum()
+
+
+def test_kinds_of_number_that_are_one_type_for_the_compiler_are_told_apart() -> None:
+    def same(x: Any) -> Any:
+        return x
+
+    ident: Any = Kernel(same, {}, None)
+    given = [np.int64(-3), np.uint64(2**63 + 5), -4, 2.5, np.longlong(-6), np.int64(-7)]
+    assert [ident(x) for x in given] == [-3, 2**63 + 5, -4, 2.5, -6, -7]
+
+
 def test_code_that_was_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None:
     first: Any = Kernel(add, {}, tmp_path)
     assert (first(1, 2), first.compiled, first.read) == (3, 1, 0)
