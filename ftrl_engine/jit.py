@@ -52,19 +52,25 @@ def _digest_of_sources() -> str:
 
 
 def _find_cache() -> Path | None:
+    """The directory of this version; None where there is none and none can be made."""
+    version = _digest_of_sources()
     chosen = os.environ.get("FTRL_CACHE_DIR")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
-    directory = root / _digest_of_sources()
+    try:
+        root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
+        return _made(root, root / version)
+    except (OSError, RuntimeError):
+        # No permission, no space, or (RuntimeError) a user without a home.
+        return None
+
+
+def _made(root: Path, directory: Path) -> Path:
     if directory.is_dir():
         # It may be read-only, as in an image that was warmed up when it was built.
         with suppress(OSError):
             os.utime(directory)
         return directory
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
+    directory.mkdir(parents=True, exist_ok=True)
     _forget_old(root, directory)
     return directory
 
