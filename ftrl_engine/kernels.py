@@ -15,10 +15,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ftrl_engine import machine_code
@@ -149,24 +149,43 @@ def _source_stamp(path: str) -> str:
 
 
 def _read(path: Path) -> bytes | None:
-    """The code in a file of the cache; None where there is none or it is damaged."""
+    """The code in a file of the cache; None where there is none or it is damaged or for other users."""
     try:
         data = path.read_bytes()
+    except PermissionError:
+        _warn_of_unreadable(path)
+        return None
     except OSError:
         return None
     check, code = data[:_CHECK_BYTES], data[_CHECK_BYTES:]
     return code if hashlib.sha256(code).digest() == check else None
 
 
+_warned: list[Path] = []
+
+
+def _warn_of_unreadable(path: Path) -> None:
+    """Say once why every start compiles."""
+    if not _warned:
+        _warned.append(path)
+        warnings.warn(
+            f"{path}: compiled code that this user may not read is compiled again; let all read the files "
+            f"there (chmod -R a+rX {path.parent}), or set FTRL_CACHE_DIR to a directory of this user",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 def _write(path: Path, code: bytes) -> None:
-    """Keep the code; a full disk does not matter."""
-    with suppress(OSError), NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-        try:
+    """Keep the code, for all whom the umask lets read it; a full disk does not matter."""
+    new = path.with_name(f".new-{os.urandom(8).hex()}")
+    try:
+        with new.open("xb") as file:
             file.write(hashlib.sha256(code).digest() + code)
-            file.close()
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
 
 
 @contextmanager

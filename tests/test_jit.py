@@ -280,9 +280,9 @@ def test_a_read_only_cache_is_read(copied: Path) -> None:
     cache = {"FTRL_CACHE_DIR": str(copied / "cache")}
     run(copied, **cache)
     read_only = """
-import os, pathlib, tempfile
+import os, pathlib
 def refuse(*args, **keywords):
     raise PermissionError(30, "Read-only file system")
-os.utime = os.replace = pathlib.Path.mkdir = tempfile.NamedTemporaryFile = refuse
+os.utime = os.replace = pathlib.Path.mkdir = refuse
 """
     assert run(copied, read_only + REPORT, **cache)["hits"] == 1

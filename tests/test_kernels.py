@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ftrl_engine import jit, machine_code
+from ftrl_engine import jit, kernels, machine_code
 from ftrl_engine.intrinsics import flat, ldexp
 from ftrl_engine.jit import COMPILED, kernel
 from ftrl_engine.kernels import Kernel
@@ -260,6 +261,39 @@ def test_code_that_was_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None
         assert file.read_bytes() != damaged
     last: Any = Kernel(add, {}, tmp_path)
     assert (last(5, 6), last.compiled, last.read) == (11, 0, 1)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_whom_the_umask_lets_read_may_read_what_was_compiled(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        Kernel(add, {}, tmp_path)(1, 2)
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.glob("*.o")
+    assert file.stat().st_mode & 0o777 == mode
+    assert not list(tmp_path.glob(".new-*"))
+
+
+def test_compiled_code_that_may_not_be_read_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each start compiles and nobody knows why."""
+    Kernel(add, {}, tmp_path)(1, 2)
+    (file,) = tmp_path.glob("*.o")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(kernels, "_warned", [])
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    again: Any = Kernel(add, {}, tmp_path)
+    with pytest.warns(RuntimeWarning, match="may not read.*chmod -R a.rX") as said:
+        assert again(3, 4) == 7
+    assert str(file) in str(said[0].message)
+    assert len(said) == 1
+    assert again.compiled == 1
+    assert Kernel(add, {}, tmp_path)(5, 6) == 11
 
 
 def test_a_directory_that_vanished_does_not_matter(tmp_path: Path) -> None:
