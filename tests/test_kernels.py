@@ -96,6 +96,20 @@ def test_tuples_in_tuples_go_in_and_out(numbers: list[float], share: float, bits
     assert [type(part) for part in found] == [int, float, int, bool]
 
 
+def test_tuples_of_other_lengths_do_not_pass_for_each_other() -> None:
+    """The parts behind the end of a shorter one would be whatever stands in memory there."""
+
+    def width(numbers: Any) -> Any:
+        return len(numbers)
+
+    count: Any = Kernel(width, {}, None)
+    for parts in ((1, 2, 3), (1, 2), (1, 2, 3, 4), (1,)):
+        assert count(parts) == len(parts)
+        assert count((parts, 5)) == 2
+        assert count((parts[:1], 5)) == 2
+    assert len(count._pieces) == 8, "every length has code of its own"
+
+
 @pytest.mark.parametrize(
     "value", [-1, 3, 2**62 - 1, -(2**62), 0.5, np.uint64(7), np.int32(-7), np.float64(0.25)]
 )
