@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ftrl_engine import jit, kernels, machine_code
+from ftrl_engine import jit, machine_code
 from ftrl_engine.intrinsics import flat, ldexp
 from ftrl_engine.jit import COMPILED, kernel
 from ftrl_engine.kernels import Kernel
@@ -94,20 +93,6 @@ def test_tuples_in_tuples_go_in_and_out(numbers: list[float], share: float, bits
     found = look_into(nest, flag)
     assert found == (len(numbers), share, bits, flag)
     assert [type(part) for part in found] == [int, float, int, bool]
-
-
-def test_tuples_of_other_lengths_do_not_pass_for_each_other() -> None:
-    """The parts behind the end of a shorter one would be whatever stands in memory there."""
-
-    def width(numbers: Any) -> Any:
-        return len(numbers)
-
-    count: Any = Kernel(width, {}, None)
-    for parts in ((1, 2, 3), (1, 2), (1, 2, 3, 4), (1,)):
-        assert count(parts) == len(parts)
-        assert count((parts, 5)) == 2
-        assert count((parts[:1], 5)) == 2
-    assert len(count._pieces) == 8, "every length has code of its own"
 
 
 @pytest.mark.parametrize(
@@ -231,88 +216,6 @@ def test_a_literal_does_not_compile_a_function_again() -> None:
     assert plus.compiled == 0, "nothing is compiled for Python that Python has not called"
     assert plus(2, 3) == 5
     assert plus.compiled == 1
-
-
-def total(cells: NDArray[np.float64]) -> float:
-    found = 0.0
-    for i in range(len(cells)):
-        found += cells[i]
-    return found
-
-
-@pytest.mark.parametrize("strides", [(1, 2), (2, 1)])
-def test_what_was_compiled_as_a_part_does_not_pass_for_what_was_compiled_last(strides: Any) -> None:
-    part: Any = Kernel(total, jit_options(), None)
-
-    def whole(cells: NDArray[np.float64]) -> Any:
-        return part(cells)
-
-    numbers = np.arange(10.0)
-    for stride in strides:
-        assert Kernel(whole, jit_options(), None)(numbers[::stride]) == numbers[::stride].sum()
-    for stride in strides:
-        assert part(numbers[::stride]) == numbers[::stride].sum()
-
-
-def test_kinds_of_number_that_are_one_type_for_the_compiler_are_told_apart() -> None:
-    def same(x: Any) -> Any:
-        return x
-
-    ident: Any = Kernel(same, {}, None)
-    given = [np.int64(-3), np.uint64(2**63 + 5), -4, 2.5, np.longlong(-6), np.int64(-7)]
-    assert [ident(x) for x in given] == [-3, 2**63 + 5, -4, 2.5, -6, -7]
-
-
-def test_code_that_was_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None:
-    first: Any = Kernel(add, {}, tmp_path)
-    assert (first(1, 2), first.compiled, first.read) == (3, 1, 0)
-    (file,) = tmp_path.glob("*.o")
-    good = file.read_bytes()
-    for damaged in (b"", good[:100], good[:-1], good[:200] + bytes([good[200] ^ 1]) + good[201:]):
-        file.write_bytes(damaged)
-        again: Any = Kernel(add, {}, tmp_path)
-        assert (again(3, 4), again.compiled, again.read) == (7, 1, 0)
-        assert file.read_bytes() != damaged
-    last: Any = Kernel(add, {}, tmp_path)
-    assert (last(5, 6), last.compiled, last.read) == (11, 0, 1)
-
-
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_whom_the_umask_lets_read_may_read_what_was_compiled(tmp_path: Path, umask: int, mode: int) -> None:
-    before = os.umask(umask)
-    try:
-        Kernel(add, {}, tmp_path)(1, 2)
-    finally:
-        os.umask(before)
-    (file,) = tmp_path.glob("*.o")
-    assert file.stat().st_mode & 0o777 == mode
-    assert not list(tmp_path.glob(".new-*"))
-
-
-def test_compiled_code_that_may_not_be_read_is_reported_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise each start compiles and nobody knows why."""
-    Kernel(add, {}, tmp_path)(1, 2)
-    (file,) = tmp_path.glob("*.o")
-
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(kernels, "_warned", [])
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    again: Any = Kernel(add, {}, tmp_path)
-    with pytest.warns(RuntimeWarning, match="may not read.*chmod -R a.rX") as said:
-        assert again(3, 4) == 7
-    assert str(file) in str(said[0].message)
-    assert len(said) == 1
-    assert again.compiled == 1
-    assert Kernel(add, {}, tmp_path)(5, 6) == 11
-
-
-def test_a_directory_that_vanished_does_not_matter(tmp_path: Path) -> None:
-    lost: Any = Kernel(add, {}, tmp_path / "gone")
-    assert lost(1, 2) == 3
 
 
 def test_a_kernel_that_calls_what_only_numba_has_is_refused() -> None:

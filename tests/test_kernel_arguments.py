@@ -1,0 +1,63 @@
+"""Machine code is used for the arguments that it was made for; others are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ftrl_engine.jit import COMPILED
+from ftrl_engine.kernels import Kernel
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="runs with NUMBA_DISABLE_JIT")
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+
+def total(cells: NDArray[np.float64]) -> float:
+    found = 0.0
+    for i in range(len(cells)):
+        found += cells[i]
+    return found
+
+
+@pytest.mark.parametrize("strides", [(1, 2), (2, 1)])
+def test_what_was_compiled_as_a_part_does_not_pass_for_what_was_compiled_last(strides: Any) -> None:
+    part: Any = Kernel(total, OPTIONS, None)
+
+    def whole(cells: NDArray[np.float64]) -> Any:
+        return part(cells)
+
+    numbers = np.arange(10.0)
+    for stride in strides:
+        assert Kernel(whole, OPTIONS, None)(numbers[::stride]) == numbers[::stride].sum()
+    for stride in strides:
+        assert part(numbers[::stride]) == numbers[::stride].sum()
+
+
+def test_kinds_of_number_that_are_one_type_for_the_compiler_are_told_apart() -> None:
+    def same(x: Any) -> Any:
+        return x
+
+    ident: Any = Kernel(same, {}, None)
+    given = [np.int64(-3), np.uint64(2**63 + 5), -4, 2.5, np.longlong(-6), np.int64(-7)]
+    assert [ident(x) for x in given] == [-3, 2**63 + 5, -4, 2.5, -6, -7]
+
+
+def test_tuples_of_other_lengths_do_not_pass_for_each_other() -> None:
+    """The parts behind the end of a shorter one would be whatever stands in memory there."""
+
+    def width(numbers: Any) -> Any:
+        return len(numbers)
+
+    def inner_width(pair: Any) -> Any:
+        return len(pair[1])
+
+    flat: Any = Kernel(width, {}, None)
+    nested: Any = Kernel(inner_width, {}, None)
+    for length in (3, 2, 1, 4):
+        parts = (7,) * length
+        assert (flat(parts), nested((0, parts))) == (length, length)
+    assert len(flat._pieces) == len(nested._pieces) == 4, "every length has code of its own"
