@@ -97,6 +97,10 @@ def kernel(function: Function) -> Function:
 
     A kernel allocates nothing (numba's reference counting is off, which would cost more than
     the work between two features): its caller passes scratch arrays and owns all memory.
+
+    A kernel reads and writes arrays where they stand, and does not look at their flag ``writeable``: batches
+    may be read-only or mapped from a file, and a kernel does not declare what it writes. Its caller must not
+    pass a read-only array for one that it fills. Writable arrays must be aligned.
     """
     return _compile(function, {})
 

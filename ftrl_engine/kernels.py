@@ -72,6 +72,7 @@ class Kernel:
         kinds, objects = machine_code.describe(args)
         piece = self._pieces.get(kinds)
         if piece is None:
+            self._check(given)
             code = self.py_func.__code__
             key = _key(kinds, _source_stamp(code.co_filename))
             name = f"{self.__module__}.{code.co_name}-{code.co_firstlineno}-{key}"
@@ -79,9 +80,22 @@ class Kernel:
             self._pieces[kinds] = piece
         result = piece(*args)
         if result is MISMATCH:
+            self._check(given)
             raise TypeError(f"{self.py_func.__qualname__}: cannot take arguments of the kinds {kinds}")
         self._call = piece
         return result
+
+    def _check(self, given: tuple[Any, ...]) -> None:
+        """Refuse by name what no kernel takes, or not so many."""
+        code = self.py_func.__code__
+        names = code.co_varnames[: code.co_argcount]
+        if len(given) != len(names):
+            raise TypeError(
+                f"{self.py_func.__qualname__}: takes {len(names)} arguments ({', '.join(names)}), got {len(given)}"
+            )
+        for name, arg in zip(names, given, strict=True):
+            if trouble := machine_code.trouble_with(arg):
+                raise TypeError(f"{self.py_func.__qualname__}, argument {name}: {trouble}")
 
     def _code(self, name: str, args: tuple[Any, ...]) -> bytes:
         """The machine code for these arguments, from the cache or new."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ftrl_engine.jit import COMPILED
+from ftrl_engine.jit import COMPILED, kernel
 from ftrl_engine.kernels import Kernel
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="runs with NUMBA_DISABLE_JIT")
@@ -61,3 +61,52 @@ def test_tuples_of_other_lengths_do_not_pass_for_each_other() -> None:
         parts = (7,) * length
         assert (flat(parts), nested((0, parts))) == (length, length)
     assert len(flat._pieces) == len(nested._pieces) == 4, "every length has code of its own"
+
+
+@kernel
+def bump(cells: Any, by: float) -> None:
+    for i in range(len(cells)):
+        cells[i] += by
+
+
+def unaligned() -> NDArray[np.float64]:
+    return np.zeros(25, np.uint8)[1:].view(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("array", "rule"),
+    [
+        (np.zeros(3, ">f8"), "in the byte order of the processor, got >f8; convert it .*'<f8'"),
+        (np.array(["2020"], "M8[s]"), r"arrays, numbers and tuples of them, got an array of datetime64\[s\]"),
+        (np.zeros(2, [("a", "i4"), ("b", "O")]), "got an array of .*; convert it"),
+        (np.array([None]), "got an array of object"),
+        (np.array(["text"]), "got an array of <U4"),
+        (np.zeros(2, np.longdouble), "got an array of float128"),
+        (unaligned(), "at a multiple of the size of their items.*copy it"),
+        (np.str_("text"), "got .*text.* of type str_"),
+    ],
+)
+def test_what_machine_code_cannot_take_is_refused_by_name(array: Any, rule: str) -> None:
+    for _ in range(2):
+        with pytest.raises(TypeError, match=f"^bump, argument cells: a kernel takes .*{rule}"):
+            bump(array, 1.0)
+        bump(np.zeros(3), 1.0)
+
+
+def test_an_unaligned_array_inside_a_tuple_is_refused() -> None:
+    def first(parts: Any) -> Any:
+        return parts[0][0]
+
+    look: Any = Kernel(first, OPTIONS, None)
+    assert look((np.ones(3),)) == 1.0
+    with pytest.raises(TypeError, match=r"first, argument parts: .*copy it"):
+        look((unaligned(),))
+    closed = unaligned()
+    closed.flags.writeable = False
+    assert look((closed,)) == 0.0, "nobody waits for what is written to it"
+
+
+@pytest.mark.parametrize("given", [(), (np.zeros(1),), (np.zeros(1), 1.0, 2.0)])
+def test_too_few_or_too_many_arguments_are_refused_by_name(given: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^bump: takes 2 arguments \(cells, by\), got {len(given)}$"):
+        bump(*given)
