@@ -54,6 +54,10 @@ class Kernel:
     def __deepcopy__(self, memo: Any) -> Kernel:
         return self
 
+    def __reduce__(self) -> str:
+        """Another process finds it by module and name."""
+        return self.py_func.__qualname__
+
     @property
     def _numba_type_(self) -> Any:
         """What a kernel that calls this one is told about it."""

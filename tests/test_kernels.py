@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -216,6 +218,13 @@ def test_a_literal_does_not_compile_a_function_again() -> None:
     assert plus.compiled == 0, "nothing is compiled for Python that Python has not called"
     assert plus(2, 3) == 5
     assert plus.compiled == 1
+
+
+def test_other_processes_are_told_a_kernel_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(twice)) is twice
+    assert copy.copy(twice) is twice
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(Kernel(add, {}, None))
 
 
 def test_a_kernel_that_calls_what_only_numba_has_is_refused() -> None:
