@@ -91,15 +91,14 @@ class Kernel:
 
     def _check(self, given: tuple[Any, ...]) -> None:
         """Refuse by name what no kernel takes, or not so many."""
-        code = self.py_func.__code__
-        names = code.co_varnames[: code.co_argcount]
-        if len(given) != len(names):
-            raise TypeError(
-                f"{self.py_func.__qualname__}: takes {len(names)} arguments ({', '.join(names)}), got {len(given)}"
-            )
-        for name, arg in zip(names, given, strict=True):
+        name, code = self.py_func.__qualname__, self.py_func.__code__
+        places = code.co_varnames[: code.co_argcount]
+        if len(given) != len(places):
+            taken = f"{name}({', '.join(places)})"
+            raise TypeError(f"{taken}: the number of arguments must be {len(places)}, got {len(given)}")
+        for place, arg in zip(places, given, strict=True):
             if trouble := machine_code.trouble_with(arg):
-                raise TypeError(f"{self.py_func.__qualname__}, argument {name}: {trouble}")
+                raise TypeError(f"{name}, argument {place}: {trouble}")
 
     def _code(self, name: str, args: tuple[Any, ...]) -> bytes:
         """The machine code for these arguments, from the cache or new."""

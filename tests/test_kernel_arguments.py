@@ -108,5 +108,11 @@ def test_an_unaligned_array_inside_a_tuple_is_refused() -> None:
 
 @pytest.mark.parametrize("given", [(), (np.zeros(1),), (np.zeros(1), 1.0, 2.0)])
 def test_too_few_or_too_many_arguments_are_refused_by_name(given: Any) -> None:
-    with pytest.raises(TypeError, match=rf"^bump: takes 2 arguments \(cells, by\), got {len(given)}$"):
+    rule = rf"^bump\(cells, by\): the number of arguments must be 2, got {len(given)}$"
+    with pytest.raises(TypeError, match=rule):
         bump(*given)
+
+
+def test_what_the_compiler_refuses_has_the_name_of_the_kernel() -> None:
+    with pytest.raises(TypeError, match=r"^total: cannot be compiled for .*2d"):
+        Kernel(total, OPTIONS, None)(np.ones((2, 2)))
