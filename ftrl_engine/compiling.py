@@ -15,6 +15,7 @@ from typing import Any, cast
 from numba import types
 from numba.core import codegen, compiler, registry
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
 from ftrl_engine.entry import Entry, numba_type
@@ -48,8 +49,15 @@ def intrinsic_type(typing: Callable[..., Any]) -> Any:
 def compile_for(part: Part, name: str, args: Args) -> bytes:
     """An object file with the entry ``name`` for arguments of the kinds of these."""
     with global_compiler_lock:
-        part.compile(tuple(numba_type(arg) for arg in args))
-        result = next(reversed(part.overloads.values()))
+        kinds = tuple(numba_type(arg) for arg in args)
+        try:
+            part.compile(kinds)
+        except NumbaError as error:
+            kernel = part.py_func.__qualname__
+            listed = ", ".join(map(str, kinds))
+            raise TypeError(f"{kernel}: cannot be compiled for ({listed}): {error}") from error
+        # Not the newest: this one may be older, compiled as a part of another kernel.
+        result = part.overloads[kinds]
         library = _EntryLibrary(result.target_context.codegen(), name)
         module = library.create_ir_module(name)
         Entry(result, module, name, args).build()

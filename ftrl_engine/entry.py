@@ -75,7 +75,7 @@ class Entry:
     def build(self) -> None:
         builder = self._builder
         given = self._function.args[1]
-        self._require(self._load(given, _HEAD, _INT64), ir.Constant(_INT64, len(self._args)))
+        self._require_length(given, len(self._args))
         values = [self._value(arg, self._item(given, k)) for k, arg in enumerate(self._args)]
         state = self._call("PyEval_SaveThread", _POINTER)
         function = self._context.declare_function(self._module, self._result.fndesc)
@@ -94,6 +94,7 @@ class Entry:
             return self._array(arg, thing)
         if isinstance(arg, tuple):
             self._require_type(thing, place_of(type(arg), self._objects))
+            self._require_length(thing, len(arg))
             parts = [self._value(part, self._item(thing, k)) for k, part in enumerate(arg)]
             return self._context.make_tuple(self._builder, numba_type(arg), parts)
         if isinstance(arg, np.generic):
@@ -196,6 +197,10 @@ class Entry:
 
     def _require_type(self, thing: Any, place: int) -> None:
         self._require(self._type_of(thing), self._object(place))
+
+    def _require_length(self, parts: Any, length: int) -> None:
+        """So many objects in a tuple; nothing beyond its end is read."""
+        self._require(self._load(parts, _HEAD, _INT64), ir.Constant(_INT64, length))
 
     def _require(self, found: Any, wanted: Any) -> None:
         self._unless_mismatch(self._builder.icmp_unsigned("==", found, wanted))

@@ -52,19 +52,25 @@ def _digest_of_sources() -> str:
 
 
 def _find_cache() -> Path | None:
+    """The directory of this version; None where there is none and none can be made."""
+    version = _digest_of_sources()
     chosen = os.environ.get("FTRL_CACHE_DIR")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
-    directory = root / _digest_of_sources()
+    try:
+        root = Path(chosen) if chosen else Path(base).expanduser() / "ftrl_engine"
+        return _made(root, root / version)
+    except (OSError, RuntimeError):
+        # No permission, no space, or (RuntimeError) a user without a home.
+        return None
+
+
+def _made(root: Path, directory: Path) -> Path:
     if directory.is_dir():
         # It may be read-only, as in an image that was warmed up when it was built.
         with suppress(OSError):
             os.utime(directory)
         return directory
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
+    directory.mkdir(parents=True, exist_ok=True)
     _forget_old(root, directory)
     return directory
 
@@ -91,6 +97,10 @@ def kernel(function: Function) -> Function:
 
     A kernel allocates nothing (numba's reference counting is off, which would cost more than
     the work between two features): its caller passes scratch arrays and owns all memory.
+
+    A kernel reads and writes arrays where they stand, and does not look at their flag ``writeable``: batches
+    may be read-only or mapped from a file, and a kernel does not declare what it writes. Its caller must not
+    pass a read-only array for one that it fills. Writable arrays must be aligned.
     """
     return _compile(function, {})
 

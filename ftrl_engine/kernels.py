@@ -15,10 +15,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ftrl_engine import machine_code
@@ -54,6 +54,10 @@ class Kernel:
     def __deepcopy__(self, memo: Any) -> Kernel:
         return self
 
+    def __reduce__(self) -> str:
+        """Another process finds it by module and name."""
+        return self.py_func.__qualname__
+
     @property
     def _numba_type_(self) -> Any:
         """What a kernel that calls this one is told about it."""
@@ -72,6 +76,7 @@ class Kernel:
         kinds, objects = machine_code.describe(args)
         piece = self._pieces.get(kinds)
         if piece is None:
+            self._check(given)
             code = self.py_func.__code__
             key = _key(kinds, _source_stamp(code.co_filename))
             name = f"{self.__module__}.{code.co_name}-{code.co_firstlineno}-{key}"
@@ -79,9 +84,21 @@ class Kernel:
             self._pieces[kinds] = piece
         result = piece(*args)
         if result is MISMATCH:
+            self._check(given)
             raise TypeError(f"{self.py_func.__qualname__}: cannot take arguments of the kinds {kinds}")
         self._call = piece
         return result
+
+    def _check(self, given: tuple[Any, ...]) -> None:
+        """Refuse by name what no kernel takes, or not so many."""
+        name, code = self.py_func.__qualname__, self.py_func.__code__
+        places = code.co_varnames[: code.co_argcount]
+        if len(given) != len(places):
+            taken = f"{name}({', '.join(places)})"
+            raise TypeError(f"{taken}: the number of arguments must be {len(places)}, got {len(given)}")
+        for place, arg in zip(places, given, strict=True):
+            if trouble := machine_code.trouble_with(arg):
+                raise TypeError(f"{name}, argument {place}: {trouble}")
 
     def _code(self, name: str, args: tuple[Any, ...]) -> bytes:
         """The machine code for these arguments, from the cache or new."""
@@ -149,24 +166,43 @@ def _source_stamp(path: str) -> str:
 
 
 def _read(path: Path) -> bytes | None:
-    """The code in a file of the cache; None where there is none or it is damaged."""
+    """The code in a file of the cache; None where there is none or it is damaged or for other users."""
     try:
         data = path.read_bytes()
+    except PermissionError:
+        _warn_of_unreadable(path)
+        return None
     except OSError:
         return None
     check, code = data[:_CHECK_BYTES], data[_CHECK_BYTES:]
     return code if hashlib.sha256(code).digest() == check else None
 
 
+_warned: list[Path] = []
+
+
+def _warn_of_unreadable(path: Path) -> None:
+    """Say once why every start compiles."""
+    if not _warned:
+        _warned.append(path)
+        warnings.warn(
+            f"{path}: compiled code that this user may not read is compiled again; let all read the files "
+            f"there (chmod -R a+rX {path.parent}), or set FTRL_CACHE_DIR to a directory of this user",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
 def _write(path: Path, code: bytes) -> None:
-    """Keep the code; a full disk does not matter."""
-    with suppress(OSError), NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-        try:
+    """Keep the code, for all whom the umask lets read it; a full disk does not matter."""
+    new = path.with_name(f".new-{os.urandom(8).hex()}")
+    try:
+        with new.open("xb") as file:
             file.write(hashlib.sha256(code).digest() + code)
-            file.close()
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
 
 
 @contextmanager

@@ -28,6 +28,9 @@ MISMATCH = _Mismatch()
 FIRST_OBJECTS: tuple[Any, ...] = (MISMATCH, None, True, np.ndarray, int, float, np.float64, bool)
 AT_MISMATCH, AT_NONE, AT_TRUE, AT_ARRAY, AT_INT, AT_FLOAT, AT_FLOAT64, AT_BOOL = range(len(FIRST_OBJECTS))
 
+_TAKEN = "a kernel takes arrays, numbers and tuples of them"
+_NUMBERS = frozenset("?bhilqBHILQfdFD")  # numpy's letters for what is a number for machine code too
+
 _METH_VARARGS = 1
 _LINKED: list[Any] = []  # code, tables and definitions stay as long as the process
 
@@ -46,7 +49,8 @@ class _Definition(ctypes.Structure):
 def describe(args: Args) -> tuple[str, tuple[Any, ...]]:
     """The kinds of the arguments in words, and the objects that tell whether others are of these kinds.
 
-    The objects stand in the order in which the code asks for them: see FIRST_OBJECTS.
+    The objects stand in the order in which the code asks for them: see FIRST_OBJECTS. Whether there can
+    be code for such arguments, :func:`trouble_with` tells.
     """
     objects = list(FIRST_OBJECTS)
     kinds = ",".join(_describe(arg, objects) for arg in args)
@@ -63,11 +67,34 @@ def _describe(arg: Any, objects: list[Any]) -> str:
         return f"{kind.__module__}.{kind.__qualname__}({','.join(_describe(part, objects) for part in arg)})"
     if isinstance(arg, np.generic):
         place_of(type(arg), objects)
-    elif type(arg) not in (int, float, bool):
-        raise TypeError(
-            f"a kernel takes arrays, numbers and tuples of them, got {arg!r} of type {type(arg).__name__}"
-        )
     return type(arg).__name__
+
+
+def trouble_with(arg: Any) -> str:
+    """Why no kernel takes this argument, and what to do; empty where kernels do."""
+    if isinstance(arg, tuple):
+        return next(filter(None, map(trouble_with, arg)), "")
+    if isinstance(arg, np.ndarray):
+        return _trouble_with_array(arg)
+    number = arg.dtype.char in _NUMBERS if isinstance(arg, np.generic) else type(arg) in (int, float, bool)
+    return "" if number else f"{_TAKEN}, got {arg!r} of type {type(arg).__name__}"
+
+
+def _trouble_with_array(array: Any) -> str:
+    if array.dtype.char not in _NUMBERS:
+        return f"{_TAKEN}, got an array of {array.dtype}; convert it (array.astype(...))"
+    if not array.dtype.isnative:
+        native = array.dtype.newbyteorder("=")
+        return (
+            "a kernel takes arrays in the byte order of the processor, "
+            f"got {array.dtype.str}; convert it (array.astype({native.str!r}))"
+        )
+    if array.flags.writeable and not array.flags.aligned:
+        return (
+            "a kernel takes arrays that stand at a multiple of the size of their items, where it may write "
+            f"to them, got {array.dtype} at {array.__array_interface__['data'][0]:#x}; copy it (array.copy())"
+        )
+    return ""
 
 
 def place_of(thing: Any, objects: list[Any]) -> int:
@@ -80,15 +107,20 @@ def place_of(thing: Any, objects: list[Any]) -> int:
 
 
 def plain(args: Args) -> Args:
-    """The arguments with numbers and arrays of the one form that stands for all that are equal to it."""
+    """The arguments with numbers and arrays of the one form that stands for all that are equal to it.
+
+    An array that is not aligned is copied where it is read-only; what is written to a copy would be lost.
+    """
     return tuple(_plain(arg) for arg in args)
 
 
 def _plain(arg: Any) -> Any:
     if isinstance(arg, np.ndarray):
+        if arg.dtype.char not in _NUMBERS:
+            return arg
         dtype = np.dtype(arg.dtype.str)
         array = arg if type(arg) is np.ndarray else arg.view(np.ndarray)
-        array = array if array.flags.aligned else array.copy()
+        array = array if array.flags.aligned or array.flags.writeable else array.copy()
         return array if array.dtype is dtype else array.view(dtype)
     if isinstance(arg, tuple):
         parts = [_plain(part) for part in arg]

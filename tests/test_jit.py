@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,43 @@ def test_where_no_cache_can_be_written_kernels_compile_in_memory(
     assert (tmp_path / "file").read_text() == "not a directory"
 
 
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Without root's right to go everywhere; others have no such right."""
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(12345)
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("variable", ["FTRL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"])
+def test_where_another_user_may_not_go_there_is_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("FTRL_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    monkeypatch.setenv(variable, str(closed / "below"))
+    digest = jit._digest_of_sources()
+    monkeypatch.setattr(jit, "_digest_of_sources", lambda: digest)
+    with another_user():
+        assert jit._find_cache() is None
+
+
+@needs_compiler
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FTRL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 987_654)
+    assert jit._find_cache() is None
+
+
 @needs_compiler
 def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -241,9 +280,9 @@ def test_a_read_only_cache_is_read(copied: Path) -> None:
     cache = {"FTRL_CACHE_DIR": str(copied / "cache")}
     run(copied, **cache)
     read_only = """
-import os, pathlib, tempfile
+import os, pathlib
 def refuse(*args, **keywords):
     raise PermissionError(30, "Read-only file system")
-os.utime = os.replace = pathlib.Path.mkdir = tempfile.NamedTemporaryFile = refuse
+os.utime = os.replace = pathlib.Path.mkdir = refuse
 """
     assert run(copied, read_only + REPORT, **cache)["hits"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -218,23 +220,11 @@ def test_a_literal_does_not_compile_a_function_again() -> None:
     assert plus.compiled == 1
 
 
-def test_code_that_was_damaged_on_disk_is_compiled_again(tmp_path: Path) -> None:
-    first: Any = Kernel(add, {}, tmp_path)
-    assert (first(1, 2), first.compiled, first.read) == (3, 1, 0)
-    (file,) = tmp_path.glob("*.o")
-    good = file.read_bytes()
-    for damaged in (b"", good[:100], good[:-1], good[:200] + bytes([good[200] ^ 1]) + good[201:]):
-        file.write_bytes(damaged)
-        again: Any = Kernel(add, {}, tmp_path)
-        assert (again(3, 4), again.compiled, again.read) == (7, 1, 0)
-        assert file.read_bytes() != damaged
-    last: Any = Kernel(add, {}, tmp_path)
-    assert (last(5, 6), last.compiled, last.read) == (11, 0, 1)
-
-
-def test_a_directory_that_vanished_does_not_matter(tmp_path: Path) -> None:
-    lost: Any = Kernel(add, {}, tmp_path / "gone")
-    assert lost(1, 2) == 3
+def test_other_processes_are_told_a_kernel_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(twice)) is twice
+    assert copy.copy(twice) is twice
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(Kernel(add, {}, None))
 
 
 def test_a_kernel_that_calls_what_only_numba_has_is_refused() -> None:
