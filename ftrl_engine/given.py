@@ -37,7 +37,7 @@ def row_pointers(indptr: ArrayLike, features: int) -> NDArray[np.int64]:
     if len(pointers) < 1 or int(pointers[0]) != 0 or int(pointers[-1]) != features:
         ends = f"{pointers[0]} to {pointers[-1]}" if len(pointers) else "nothing"
         raise DataError(f"indptr must start at 0 and end at the {features} slots given, got {ends}")
-    fitting = np.ascontiguousarray(pointers, dtype=np.int64)
+    fitting = np.require(pointers, dtype=np.int64, requirements=["C", "A"])
     lengths = np.diff(fitting)
     if len(lengths) and int(lengths.min()) < 0:
         raise DataError(f"indptr must not fall, and does after row {int(np.argmin(lengths))}")
@@ -69,7 +69,7 @@ def finite_numbers(name: str, given: ArrayLike, length: int) -> NDArray[np.float
         raise DataError(f"{name} must be numbers, got an array of {array.dtype}; convert it")
     try:
         # Writable, because kernels have another form for read-only arrays.
-        numbers = np.require(array, dtype=np.float64, requirements=["C", "W"])
+        numbers = np.require(array, dtype=np.float64, requirements=["C", "A", "W"])
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} must be numbers: {error}") from None
     if numbers.shape != (length,):

@@ -10,7 +10,7 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftrl_engine import Batch
+from ftrl_engine import Batch, build
 from ftrl_engine.errors import DataError
 from ftrl_engine.sink import FEATURES, MAX_ROW_FEATURES, make_sink, with_room
 from tests.oracles.events import N_SLOTS, Event, events, pack, summed
@@ -138,6 +138,15 @@ def test_arguments_of_other_kinds_are_refused(arguments: dict[str, Any], message
 
 def test_indptr_may_be_whole_floats() -> None:
     assert Batch(np.zeros(3), [], n_slots=4).indptr.dtype == np.int64
+
+
+def test_arrays_need_not_be_aligned() -> None:
+    packed = np.zeros(3, np.dtype([("mark", "u1"), ("pointer", "<i8"), ("label", "<f8")], align=False))
+    packed["pointer"], packed["label"] = [0, 1, 2], [1.0, 0.0, 0.0]
+    batch = Batch(packed["pointer"], [0, 1], None, packed["label"][:2], packed["label"][:2], n_slots=4)
+    build("ftrl_proximal", n_slots=4).learn(batch)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1.0, 0.0]
 
 
 def test_a_masked_array_without_masked_values_is_taken() -> None:
