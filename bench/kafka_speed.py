@@ -24,7 +24,8 @@ from streams.codecs.base import open_codec
 from streams.model_directory import ModelDirectory, ModelSettings
 from streams.sink import open_sink
 from streams.source import SourceOptions, open_source
-from streams.trainer import TrainOptions, train
+from streams.train_options import TrainOptions
+from streams.trainer import train
 
 PACK = 500
 RUNS = 3

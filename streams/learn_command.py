@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from streams.model_directory import ModelDirectory
     from streams.progress import ProgressLine
     from streams.sink import Sink
-    from streams.trainer import Trainer, TrainOptions
+    from streams.train_options import TrainOptions
+    from streams.trainer import Trainer
 
 DEFAULT_BITS = 22
 DEFAULT_LEARNER = "ftrl_proximal"
@@ -195,7 +196,8 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
     from streams.learn_report import damage_warnings, report, summary, table, warnings_of
     from streams.name_store import DEFAULT_LIMIT
     from streams.passes import of_pass
-    from streams.trainer import Trainer, TrainOptions
+    from streams.train_options import TrainOptions
+    from streams.trainer import Trainer
 
     options = TrainOptions(
         limit=args.limit,

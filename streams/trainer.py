@@ -6,56 +6,29 @@ positions. When due: checkpoint, then snapshot, then acknowledge, in this order.
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ftrl_engine.errors import ModelError
 from ftrl_engine.metrics import Progressive
 from ftrl_engine.snapshot import Snapshot
 from streams import checkpoint
-from streams.cadence import Cadence, Timer
+from streams.cadence import Timer
 from streams.codecs.base import Codec
 from streams.model_directory import ModelDirectory
 from streams.name_collector import NameCollector
-from streams.name_store import DEFAULT_LIMIT, NameStore
+from streams.name_store import NameStore
 from streams.newest import load_newest
 from streams.passes import name_in_pass, of_pass
 from streams.pipeline import Pipeline, Step
 from streams.rejects import RejectFile, RejectSink
-from streams.sink import Sink
 from streams.source import Source
+from streams.train_options import TrainOptions
 
 REPORT_SECONDS = 1.0
-CHECKPOINT_EVERY = Cadence(seconds=30.0)
-PUBLISH_EVERY = Cadence(seconds=1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """How long to learn and how often to save.
-
-    limit    stop after so many learned events; None: at the end of the source
-    stop     set it from a signal handler to end after a clean checkpoint
-    report   called about once a second with the :class:`Trainer`
-    rejects  where refused events go instead of into the model; closed with the trainer
-    names    how many names of learned features to keep beside the model; 0: none
-    clock    seconds that only grow; wall: seconds since 1970, for the time of publication
-    """
-
-    limit: int | None = None
-    checkpoint_every: Cadence = CHECKPOINT_EVERY
-    publish_every: Cadence = PUBLISH_EVERY
-    stop: threading.Event = field(default_factory=threading.Event)
-    report: Callable[[Trainer], None] = lambda trainer: None
-    rejects: Sink | None = None
-    names: int = DEFAULT_LIMIT
-    clock: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
 
 
 class Trainer:

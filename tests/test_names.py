@@ -24,7 +24,8 @@ from streams.name_store import NAMES_A_SLOT, NameStore
 from streams.names import LONGEST_NAME, Names, shorten
 from streams.simulate import ClickStream, to_jsonl
 from streams.source import open_source
-from streams.trainer import Trainer, TrainOptions
+from streams.train_options import TrainOptions
+from streams.trainer import Trainer
 
 SCHEMA = Schema.load("clicks")
 BITS = 16
