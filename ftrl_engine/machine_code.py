@@ -116,12 +116,10 @@ def plain(args: Args) -> Args:
 
 def _plain(arg: Any) -> Any:
     if isinstance(arg, np.ndarray):
-        if arg.dtype.char not in _NUMBERS:
-            return arg
         dtype = np.dtype(arg.dtype.str)
         array = arg if type(arg) is np.ndarray else arg.view(np.ndarray)
         array = array if array.flags.aligned or array.flags.writeable else array.copy()
-        return array if array.dtype is dtype else array.view(dtype)
+        return array if array.dtype is dtype or dtype.char not in _NUMBERS else array.view(dtype)
     if isinstance(arg, tuple):
         parts = [_plain(part) for part in arg]
         if all(new is old for new, old in zip(parts, arg, strict=True)):
