@@ -274,7 +274,7 @@ def _ratio(top: float, bottom: float) -> float | None:
 
 
 def _column(name: str, values: ArrayLike, rows: int | None = None) -> Floats:
-    column = np.ascontiguousarray(values, dtype=np.float64)
+    column = np.require(values, dtype=np.float64, requirements=["C", "A"])
     if column.ndim != 1 or rows not in (None, column.size):
         wanted = "one dimension" if rows is None else f"one value for each of the {rows} margins"
         raise DataError(f"{name} must have {wanted}, got shape {column.shape}")
