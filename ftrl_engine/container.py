@@ -21,7 +21,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -57,19 +56,16 @@ _DTYPES = {
 }
 
 
-# Bytes of chosen rows that are gathered at a time.
-_GATHERED_BYTES = 1 << 20
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
-    """Rows of a table, float64[rows, width] in C order, written without a copy of them all.
+class Parts:
+    """An array that comes in parts, so that memory never holds all of it.
 
-    The table must not change while it is written.
+    parts  gives them in order, C-contiguous, little-endian and of ``dtype``; together they have ``shape``
     """
 
-    table: NDArray[np.float64]
-    rows: NDArray[np.uint32]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    parts: Callable[[], Iterable[NDArray[Any]]]
 
 
 class _Header(msgspec.Struct):
@@ -77,7 +73,7 @@ class _Header(msgspec.Struct):
 
 
 def write(
-    path: Path, kind: str, arrays: Mapping[str, NDArray[Any] | Chosen], metadata: Mapping[str, str]
+    path: Path, kind: str, arrays: Mapping[str, NDArray[Any] | Parts], metadata: Mapping[str, str]
 ) -> int:
     """Write a container in one atomic step and return its size in bytes.
 
@@ -147,12 +143,9 @@ class _Tensor:
     pieces: Callable[[], Iterable[memoryview]]
 
     @classmethod
-    def of(cls, path: Path, name: str, array: NDArray[Any] | Chosen) -> _Tensor:
-        if isinstance(array, Chosen):
-            table = _storable(path, name, array.table)
-            return cls(
-                name, table.dtype, (len(array.rows), *table.shape[1:]), partial(_gather, table, array.rows)
-            )
+    def of(cls, path: Path, name: str, array: NDArray[Any] | Parts) -> _Tensor:
+        if isinstance(array, Parts):
+            return cls(name, array.dtype, array.shape, lambda: map(_bytes, array.parts()))
         stored = _storable(path, name, array)
         return cls(name, stored.dtype, stored.shape, lambda: [_bytes(stored)])
 
@@ -164,12 +157,6 @@ class _Tensor:
 def _pieces(tensors: Iterable[_Tensor]) -> Iterator[memoryview]:
     for tensor in tensors:
         yield from tensor.pieces()
-
-
-def _gather(table: NDArray[Any], rows: NDArray[np.uint32]) -> Iterator[memoryview]:
-    step = max(1, _GATHERED_BYTES // max(1, table[:1].nbytes))
-    for start in range(0, len(rows), step):
-        yield _bytes(table[rows[start : start + step]])
 
 
 def _storable(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:

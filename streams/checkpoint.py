@@ -7,6 +7,7 @@ the stream was cut into batches.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ftrl_engine.metrics import Progressive
 
 KIND = "checkpoint"
 _METRICS = "metrics."
+# Slots looked at at a time: what is found stays in the cache.
+_PART = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,10 @@ class Totals:
 
 def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> int:
     """Write the checkpoint; returns its size in bytes."""
-    touched = touched_slots(learner)
-    arrays: dict[str, NDArray[Any] | container.Chosen] = {
-        "slots": touched,
-        "state": container.Chosen(learner.state, touched),
+    count, width = count_touched(learner), learner.state.shape[1]
+    arrays: dict[str, NDArray[Any] | container.Parts] = {
+        "slots": container.Parts(np.dtype(np.uint32), (count,), lambda: _touched_slots(learner)),
+        "state": container.Parts(np.dtype(np.float64), (count, width), lambda: _touched_rows(learner)),
         "scalars": learner.scalars,
     }
     for name, array in metrics.arrays().items():
@@ -100,22 +103,32 @@ def _check_same(path: Path, learner: Learner, metadata: dict[str, str]) -> None:
             )
 
 
-def touched_slots(learner: Learner) -> NDArray[np.uint32]:
-    """The slots whose state is not all zero, rising."""
-    # Room for all of them costs nothing before it is written to.
-    found = np.empty(learner.n_slots, dtype=np.uint32)
-    return found[: list_touched(learner.state, found)]
+def count_touched(learner: Learner) -> int:
+    """How many slots have a state that is not all zero."""
+    return sum(len(slots) for slots in _touched_slots(learner))
+
+
+def _touched_slots(learner: Learner) -> Iterator[NDArray[np.uint32]]:
+    """These slots, rising, a part of the table after the other."""
+    for start in range(0, learner.n_slots, _PART):
+        found = np.empty(_PART, dtype=np.uint32)
+        yield found[: list_touched(learner.state[start : start + _PART], start, found)]
+
+
+def _touched_rows(learner: Learner) -> Iterator[NDArray[np.float64]]:
+    for slots in _touched_slots(learner):
+        yield learner.state[slots]
 
 
 @kernel
-def list_touched(state: NDArray[np.float64], found: NDArray[np.uint32]) -> int:
-    """Write the slots whose state is not all zero, rising; returns how many they are."""
+def list_touched(state: NDArray[np.float64], first: int, found: NDArray[np.uint32]) -> int:
+    """Write the slots of a part of the table, whose first is ``first``; returns how many they are."""
     count = 0
     for slot in range(len(state)):
         touched = False
         for column in range(state.shape[1]):
             touched |= state[slot, column] != 0.0
         # Written again and again until it is one that is touched, which cannot be foreseen.
-        found[count] = slot
+        found[count] = first + slot
         count += touched
     return count
