@@ -60,7 +60,8 @@ _DTYPES = {
 class Parts:
     """An array that comes in parts, so that memory never holds all of it.
 
-    parts  gives them in order, C-contiguous, little-endian and of ``dtype``; together they have ``shape``
+    parts  gives them in order, C-contiguous, little-endian and of ``dtype``; together they have ``shape``;
+           what they are taken from must not change while they are written
     """
 
     dtype: np.dtype[Any]
