@@ -16,6 +16,9 @@ DEV     := $(VENV)/.installed-dev
 BENCH   := $(VENV)/.installed-bench
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary -c constraints.txt
 
+# The tests start hundreds of commands: where nothing may write bytecode, each would compile all sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 # Both kinds of tests use the environment, which is made once before them.
 .PHONY: help setup demo test test-broker test-others check bench format clean kafka
