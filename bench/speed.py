@@ -7,6 +7,7 @@ minute of a shared machine falls on all of them. Figures are medians over the ro
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -122,12 +123,22 @@ def worker_command(contender: str, function: str, job: Job) -> list[str]:
     return [sys.executable, "-m", "bench.worker", contender, function, json.dumps(dict(job))]
 
 
+def installed_environment() -> dict[str, str]:
+    """What a measured process sees: a checkout keeps its bytecode, as a package that was installed does."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_process(command: list[str]) -> Outcome:
     """Run one command to its end."""
     started = time.perf_counter()
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+            command,
+            env=installed_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise _NotMeasured(f"took longer than {TIMEOUT_SECONDS:.0f} s", failed=True) from None
