@@ -11,6 +11,8 @@ from numba.core import cgutils
 
 from ftrl_engine.entry import array_at
 
+_ALIGNED = 8  # bytes, of a float64 among others
+
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
@@ -76,6 +78,67 @@ def flat(typingctx: Any, table: Any) -> Any:
         return array_at(context, builder, result, array.data, shape, strides)
 
     return result(table), codegen
+
+
+def take_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any) -> Any:
+    """Four loads of 16 bytes and two stores of 32, so that loads of 32 bytes need not wait for the stores."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pairs = [_load(builder, pointer) for pointer in _pairs_of_four(context, builder, signature, args)]
+        low, high = (
+            builder.shuffle_vector(pairs[k], pairs[k + 1], _places(0, 1, 2, 3)) for k in range(0, 4, 2)
+        )
+        for lane, target in enumerate(_fours(context, builder, signature, args)):
+            four = builder.shuffle_vector(low, high, _places(lane, lane + 2, lane + 4, lane + 6))
+            builder.store(four, target).align = _ALIGNED
+        return context.get_dummy_value()
+
+    return types.void(cells, slots, types.intp, first, second, types.intp), codegen
+
+
+def put_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any) -> Any:
+    """The way back of :func:`take_four`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        fours = [_load(builder, pointer) for pointer in _fours(context, builder, signature, args)]
+        for lane, target in enumerate(_pairs_of_four(context, builder, signature, args)):
+            pair = builder.shuffle_vector(*fours, _places(lane, lane + 4))
+            builder.store(pair, target).align = _ALIGNED
+        return context.get_dummy_value()
+
+    return types.void(cells, slots, types.intp, first, second, types.intp), codegen
+
+
+def _pairs_of_four(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """Where the two cells of each of four slots stand."""
+    cells, slots = (
+        context.make_array(kind)(context, builder, array).data
+        for kind, array in zip(signature.args[:2], args[:2], strict=True)
+    )
+    word, pair = ir.IntType(64), ir.VectorType(ir.DoubleType(), 2)
+    pointers = []
+    for k in range(4):
+        slot = builder.zext(builder.load(builder.gep(slots, [builder.add(args[2], word(k))])), word)
+        pointers.append(builder.bitcast(builder.gep(cells, [builder.shl(slot, word(1))]), pair.as_pointer()))
+    return pointers
+
+
+def _fours(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """Where the four first and the four second cells stand side by side."""
+    four = ir.VectorType(ir.DoubleType(), 4)
+    arrays = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (3, 4))
+    return [builder.bitcast(builder.gep(array, [args[5]]), four.as_pointer()) for array in arrays]
+
+
+def _load(builder: Any, pointer: Any) -> Any:
+    value = builder.load(pointer)
+    value.align = _ALIGNED
+    return value
+
+
+def _places(*places: int) -> Any:
+    """Which elements of two vectors make a third."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
 
 
 def byte_mask(typingctx: Any, buffer: Any, index: Any, byte: Any) -> Any:

@@ -49,6 +49,23 @@ def flat(table: Any) -> Any:
 
 
 @intrinsic
+def take_four(cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any) -> None:
+    """Copy the two cells of each of ``slots[index : index + 4]``, the even ones of ``cells`` to
+    ``first[place : place + 4]``, the odd ones to ``second``."""
+    for k in range(4):
+        cell = 2 * int(slots[index + k])
+        first[place + k], second[place + k] = cells[cell], cells[cell + 1]
+
+
+@intrinsic
+def put_four(cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any) -> None:
+    """The way back of :func:`take_four`."""
+    for k in range(4):
+        cell = 2 * int(slots[index + k])
+        cells[cell], cells[cell + 1] = first[place + k], second[place + k]
+
+
+@intrinsic
 def byte_mask(buffer: Any, index: Any, byte: Any) -> Any:
     """Bit i of the uint64 tells whether ``buffer[index + i] == byte``; reads 64 bytes."""
     found = np.packbits(buffer[index : index + 64] == byte, bitorder="little")

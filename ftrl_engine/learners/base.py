@@ -170,11 +170,11 @@ class Learner(ABC):
         """The weights of the slots with this part of the state, with every deferred penalty applied."""
 
     def scratch(self, batch: Batch, rows: int) -> NDArray[np.float64]:
-        """float64[rows, n] with room for the longest row of the batch.
+        """float64[rows, n] with room for the longest row of the batch, filled up to a multiple of four.
 
         New for each call: threads may ask one learner for margins at the same time.
         """
-        return np.empty((rows, max(64, batch.longest_row())))
+        return np.empty((rows, max(64, batch.longest_row() + 3)))
 
     def _check(self, batch: Batch) -> None:
         if not isinstance(batch, Batch):

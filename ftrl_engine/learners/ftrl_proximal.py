@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.batch import Batch
-from ftrl_engine.intrinsics import at, flat, prefetch, put_at
+from ftrl_engine.intrinsics import flat
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
 from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
-from ftrl_engine.learners.rows import AHEAD, total
+from ftrl_engine.learners.rows import gather, scatter, total
 from ftrl_engine.learners.steps import LEAST_SCALE
 from ftrl_engine.losses import sigmoid
 
@@ -67,7 +67,7 @@ class FtrlProximal(Learner):
         score_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued,
             self.state, self.scalars, self._alpha, self._beta, self._l1, self._l1_per_event, self._l2,
-            margins, self.scratch(batch, 1),
+            margins, self.scratch(batch, 3),
         )  # fmt: skip
 
     def _weights(self, state: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
@@ -121,14 +121,9 @@ def learn_rows(
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
-        for k in range(lo + AHEAD, min(lo + AHEAD + count, len(slots))):
-            prefetch(state, np.int64(slots[k]))
-        for k in range(count):
-            cell = 2 * np.int64(at(slots, lo + k))
-            put_at(z, k, at(cells, cell))
-            put_at(n, k, at(cells, cell + 1))
+        filled = gather(cells, slots, lo, count, z, n)
         bound = threshold(l1, l1_per_event, scalars[_STEPS])
-        for k in range(count):
+        for k in range(filled):
             root[k] = math.sqrt(n[k])
             w[k] = weight(z[k], root[k], inverse_alpha, beta, bound, l2)
         if valued[r]:
@@ -145,13 +140,10 @@ def learn_rows(
                 n[k] += gx * gx
                 z[k] = next_z(z[k], gx, root[k], math.sqrt(n[k]), inverse_alpha, w[k])
         else:
-            for k in range(count):
+            for k in range(filled):
                 n[k] += g * g
                 z[k] = next_z(z[k], g, root[k], math.sqrt(n[k]), inverse_alpha, w[k])
-        for k in range(count):
-            cell = 2 * np.int64(at(slots, lo + k))
-            put_at(cells, cell, at(z, k))
-            put_at(cells, cell + 1, at(n, k))
+        scatter(cells, slots, lo, count, z, n)
         if count > 0:
             scalars[_STEPS] += 1.0
         update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
@@ -167,16 +159,15 @@ def score_rows(
     """The margins of the rows; nothing is learned."""
     inverse_alpha = 1.0 / alpha
     bound = threshold(l1, l1_per_event, scalars[_STEPS])
-    w = scratch[0]
+    cells = flat(state)
+    z, n, w = scratch[0], scratch[1], scratch[2]
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
-        for k in range(lo + AHEAD, min(lo + AHEAD + count, len(slots))):
-            prefetch(state, np.int64(slots[k]))
-        for k in range(count):
-            slot = slots[lo + k]
-            w[k] = weight(state[slot, 0], math.sqrt(state[slot, 1]), inverse_alpha, beta, bound, l2)
-            if valued[r]:
+        for k in range(gather(cells, slots, lo, count, z, n)):
+            w[k] = weight(z[k], math.sqrt(n[k]), inverse_alpha, beta, bound, l2)
+        if valued[r]:
+            for k in range(count):
                 w[k] *= values[lo + k]
         margins[r] = total(w, count) + scalars[MARGIN]
 
