@@ -59,14 +59,13 @@ class Snapshot:
         """The learner's weights as they stand, rounded to float32."""
         if learner.n_slots != 1 << bits:
             raise ConfigError(f"bits must fit the learner's {learner.n_slots} slots, got {bits}")
-        slots, weights = learner.weights()
-        rounded = weights.astype(np.float32)
-        kept = rounded != 0
-        exact = learner.counts_at(slots[kept])
-        counts = None
-        if exact is not None:
-            counts = np.minimum(exact, np.finfo(np.float32).max).astype(np.float32)
-        return cls(slots[kept], rounded[kept], learner.intercept, bits, schema, provenance, counts)
+        # Part by part: memory holds what is kept twice for a moment, and nothing else.
+        parts = [_rounded(learner, slots, weights) for slots, weights in learner.weight_parts()]
+        slots = np.concatenate([part[0] for part in parts])
+        weights = np.concatenate([part[1] for part in parts])
+        known = [part[2] for part in parts if part[2] is not None]
+        counts = np.concatenate(known) if known else None
+        return cls(slots, weights, learner.intercept, bits, schema, provenance, counts)
 
     @property
     def rows(self) -> int:
@@ -136,6 +135,20 @@ class Snapshot:
             return cls.from_parts(arrays, texts)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not a complete snapshot: {error!r}") from error
+
+
+def _rounded(
+    learner: Learner, slots: NDArray[np.uint32], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32] | None]:
+    """Slots, weights and counts as float32, without weights that are 0 then."""
+    rounded = weights.astype(np.float32)
+    kept = rounded != 0
+    slots = slots[kept]
+    exact = learner.counts_at(slots)
+    if exact is None:
+        return slots, rounded[kept], None
+    counts = np.minimum(exact, np.finfo(np.float32).max).astype(np.float32)
+    return slots, rounded[kept], counts
 
 
 def _check_arrays(slots: NDArray[Any], weights: NDArray[Any], bits: int) -> None:

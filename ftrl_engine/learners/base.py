@@ -11,7 +11,7 @@ import importlib
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -121,17 +121,18 @@ class Learner(ABC):
 
     def weights(self) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
         """(slots, weights) of every non-zero weight, in the order of the slots."""
-        found, values = [], []
-        # Part by part, so that what is computed stays in the cache: this is done at every snapshot.
+        found, values = zip(*self.weight_parts(), strict=True)
+        return np.concatenate(found), np.concatenate(values)
+
+    def weight_parts(self) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.float64]]]:
+        """:meth:`weights` in parts of a few thousand, so that what is computed stays in the cache."""
         weights = np.empty(min(self.n_slots, _PART))
         for start in range(0, self.n_slots, _PART):
             state = self.state[start : start + _PART]
             part = weights[: len(state)]
             self._weights(state, part)
             slots = np.flatnonzero(part != 0.0)  # of truth values: three times as fast
-            found.append((slots + start).astype(np.uint32))
-            values.append(part[slots])
-        return np.concatenate(found), np.concatenate(values)
+            yield (slots + start).astype(np.uint32), part[slots]
 
     def weights_at(self, slots: NDArray[np.uint32]) -> NDArray[np.float64]:
         """float64[len(slots)], the weights of some slots."""
