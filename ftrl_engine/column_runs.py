@@ -23,10 +23,10 @@ from ftrl_engine.counted_values import (
     is_token,
     way_of,
 )
-from ftrl_engine.hashing import salt, xxh64, xxh64_word
+from ftrl_engine.hashing import hash_bytes, salt, xxh64, xxh64_word
 from ftrl_engine.intrinsics import at, load64, put_at
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.numbers import bucket_of_whole, short_whole
+from ftrl_engine.numbers import BUCKETS_END, SMALL_BUCKETS, log_bucket, short_whole, short_whole_or_empty
 from ftrl_engine.plan import UNKNOWN, Plan
 from ftrl_engine.rows import needs_owners
 from ftrl_engine.sink import MAX_ROW_FEATURES, Sink, set_cells
@@ -38,28 +38,41 @@ class Columns(NamedTuple):
 
     fields  int64[C]: the number of each column's field, or UNKNOWN
     salts   uint64[C]: the hash of each column's name
-    runs    int64[2R]: for each run its way (see counted_values.way_of) and the column after its last
+    runs    int64[3R]: for each run its way (see counted_values.way_of), the column after its last and how
+            many columns before it have buckets
+    buckets uint64[B * BUCKETS_END]: the hashes of the small buckets of each column that has any
     """
 
     fields: NDArray[np.int64]
     salts: NDArray[np.uint64]
     runs: NDArray[np.int64]
+    buckets: NDArray[np.uint64]
 
 
 def make_columns(plan: Plan, names: list[str], numbers: dict[str, int]) -> Columns:
     """The columns called ``names``, of which those in ``numbers`` are fields of the plan."""
     fields = [numbers.get(name, UNKNOWN) for name in names]
+    salts = [salt(name) for name in names]
     runs: list[int] = []
+    buckets: list[list[int]] = []
     for column, field in enumerate(fields):
         way = way_of(plan, field)
-        if not runs or way != runs[-2]:
-            runs += [way, column]
-        runs[-1] = column + 1
+        if not runs or way != runs[-3]:
+            runs += [way, column, len(buckets)]
+        runs[-2] = column + 1
+        if way == BUCKET_TEXT:
+            buckets.append(_bucket_hashes(salts[column]))
     return Columns(
         fields=np.array(fields, dtype=np.int64),
-        salts=np.array([salt(name) for name in names], dtype=np.uint64),
+        salts=np.array(salts, dtype=np.uint64),
         runs=np.array(runs, dtype=np.int64),
+        buckets=np.array(buckets, dtype=np.uint64).reshape(-1),
     )
+
+
+def _bucket_hashes(seed: int) -> list[int]:
+    """The hashes of the buckets that occur most: looked up in half the time of computing one."""
+    return [hash_bytes(bucket.to_bytes(8, "little"), seed) for bucket in range(BUCKETS_END)]
 
 
 @inlined
@@ -74,7 +87,7 @@ def add_columns(
     owned = needs_owners(plan)
     given = np.uint64(0)
     cells, first = 0, 0
-    for run in range(0, len(columns.runs), 2):
+    for run in range(0, len(columns.runs), 3):
         way, last = at(columns.runs, run), at(columns.runs, run + 1)
         if cells + last - first > MAX_ROW_FEATURES:
             way = ANY_TEXT
@@ -84,7 +97,8 @@ def add_columns(
             if way == HASH_TEXT:
                 cells, some = _hash_run(sink, cells, columns, data, lo, bounds, first, last)
             elif way == BUCKET_TEXT:
-                cells, some = _bucket_run(plan, sink, cells, columns, data, lo, bounds, first, last)
+                before = at(columns.runs, run + 2)
+                cells, some = _bucket_run(plan, sink, cells, columns, before, data, lo, bounds, first, last)
             else:
                 cells, some = _auto_run(plan, sink, cells, columns, data, lo, bounds, first, last)
             given |= some
@@ -140,24 +154,28 @@ def _hash_run(
 
 @inlined
 def _bucket_run(
-    plan: Plan, sink: Sink, cells: int, columns: Columns, data: NDArray[np.uint8], lo: int,
+    plan: Plan, sink: Sink, cells: int, columns: Columns, before: int, data: NDArray[np.uint8], lo: int,
     bounds: NDArray[np.int64], first: int, last: int,
 ) -> tuple[int, np.uint64]:  # fmt: skip
     """Add the buckets of numbers; returns the new number of cells and which fields have one."""
     given = np.uint64(0)
     for k in range(first, last):
         end = at(bounds, k)
-        if end != lo:
-            whole = short_whole(data, lo, end)
-            if whole >= 0:
-                h = xxh64_word(np.uint64(bucket_of_whole(whole)), at(columns.salts, k))
-                put_at(sink.hashes, cells, h)
-                cells += 1
-            else:
-                cells = add_other_number(
-                    plan, sink, cells, at(columns.fields, k), at(columns.salts, k), data, lo, end
-                )
-            given |= np.uint64(1) << np.uint64(at(columns.fields, k) & 63)
+        # An empty text is read as 0 and not counted: whether it is empty cannot be foreseen.
+        some = end != lo
+        whole = short_whole_or_empty(data, lo, end)
+        if 0 <= whole < len(SMALL_BUCKETS):
+            small = (before + k - first) * BUCKETS_END + at(SMALL_BUCKETS, whole)
+            put_at(sink.hashes, cells, at(columns.buckets, small))
+            cells += some
+        elif whole >= 0:
+            put_at(sink.hashes, cells, xxh64_word(np.uint64(log_bucket(float(whole))), at(columns.salts, k)))
+            cells += 1
+        else:
+            cells = add_other_number(
+                plan, sink, cells, at(columns.fields, k), at(columns.salts, k), data, lo, end
+            )
+        given |= np.uint64(some) << np.uint64(at(columns.fields, k) & 63)
         lo = end + 1
     return cells, given
 

@@ -163,9 +163,30 @@ def short_whole(data: NDArray[np.uint8], lo: int, hi: int) -> int:
     length = hi - lo
     if length < 1 or length > 8:
         return -1
-    # Zeros before the first digit fill the word.
+    return _eight_digits(_filled_up(data, lo, length))
+
+
+@inlined
+def short_whole_or_empty(data: NDArray[np.uint8], lo: int, hi: int) -> int:
+    """As :func:`short_whole`, and 0 for an empty text, without a branch for it."""
+    length = hi - lo
+    if length > 8:
+        return -1
+    word = _filled_up(data, lo, length)
+    return _eight_digits(_ZEROS if length == 0 else word)
+
+
+@inlined
+def _filled_up(data: NDArray[np.uint8], lo: int, length: int) -> np.uint64:
+    """The first ``length`` bytes, one to eight, with zeros before them."""
     shift = np.uint64(64 - 8 * length)
-    word = (load64(data, lo) << shift) | ((_ZEROS >> np.uint64(8)) >> (np.uint64(56) - shift))
+    word: np.uint64 = (load64(data, lo) << shift) | ((_ZEROS >> np.uint64(8)) >> (np.uint64(56) - shift))
+    return word
+
+
+@inlined
+def _eight_digits(word: np.uint64) -> int:
+    """The number that eight digits are, else -1."""
     if ((word + _TO_SIGN) | (word - _ZEROS)) & _SIGNS != np.uint64(0):
         return -1
     word = ((word & _NIBBLES) * np.uint64(2561)) >> np.uint64(8)
@@ -196,16 +217,18 @@ def log_bucket(x: float) -> np.int64:
 
 
 # The buckets of the whole numbers that occur most, so that they need no logarithm.
-_SMALL_BUCKETS = np.array(
+SMALL_BUCKETS = np.array(
     [x if x <= 2 else 3 + math.floor(math.log(x) * math.log(x)) for x in range(4096)], dtype=np.int16
 )
+# One more than the largest of them.
+BUCKETS_END = int(SMALL_BUCKETS.max()) + 1
 
 
 @inlined
 def bucket_of_whole(x: int) -> np.int64:
     """``log_bucket(x)`` of a whole number x >= 0."""
-    if x < len(_SMALL_BUCKETS):
-        return np.int64(at(_SMALL_BUCKETS, x))
+    if x < len(SMALL_BUCKETS):
+        return np.int64(at(SMALL_BUCKETS, x))
     return log_bucket(float(x))
 
 

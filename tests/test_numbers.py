@@ -26,6 +26,7 @@ from ftrl_engine.numbers import (
     plain_decimal,
     scan_number,
     short_whole,
+    short_whole_or_empty,
 )
 
 GRAMMAR = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -155,6 +156,7 @@ def test_bin_of_counts_the_edges_below(x: float, edges: list[float], before: int
 def test_short_whole_takes_one_to_eight_digits(text: str) -> None:
     expected = int(text) if re.fullmatch(r"[0-9]{1,8}", text) else -1
     assert short_whole(*surrounded(text)) == expected
+    assert short_whole_or_empty(*surrounded(text)) == (expected if text else 0)
 
 
 def test_buckets_of_whole_numbers_need_no_logarithm() -> None:
