@@ -39,6 +39,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # A point or a signed exponent; 12e7 is rather an identifier.
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE][+-]))([eE][+-]?\d+)?", re.ASCII)
 _KNOWN_BUCKETS = 4096
+# Values that are remembered, and how long their texts may be.
+_RECENT_VALUES, _SHORT_TEXT = 4096, 64
 # That of the largest float64, whose interval ends beyond it.
 _LAST_BUCKET = 3 + math.floor(math.log(sys.float_info.max) ** 2)
 
@@ -76,7 +78,9 @@ class FeatureNamer:
             field.name: (field, kind, _salt(field.name)) for field, kind in planned_fields(schema)
         }
         self._others = AUTO if schema.others == "auto" else SKIP
-        self._missing = [field.name for field in schema.fields if field.missing == "feature"]
+        self._missing = [_missing_cell(field.name) for field in schema.fields if field.missing == "feature"]
+        # Most values of a log have been met a moment ago.
+        self._recent = lru_cache(_RECENT_VALUES)(self._cells_of)
 
     def of_event(self, event: Mapping[str, Any]) -> list[Feature]:
         """The features of a mapping, as :class:`ftrl_engine.hasher.FeatureHasher` takes it."""
@@ -101,7 +105,7 @@ class FeatureNamer:
         """What the values stand for, before crosses; TooManyFeaturesError where it is more than ``limit``."""
         found: list[Cell] = []
         for value in values:
-            found += self._cells(*value)
+            found += self._recent(*value) if len(value[2]) <= _SHORT_TEXT else self._cells_of(*value)
             if len(found) > limit:
                 raise TooManyFeaturesError(f"more than {limit} features")
         return found
@@ -130,9 +134,9 @@ class FeatureNamer:
             for cell in _combinations(cross, cells):
                 yield cell, cross
         given = {cell.field for cell in cells} if self._missing else set()
-        for name in self._missing:
-            if name not in given:
-                yield Cell(name, f"{name} is missing", "", _hash(b"", _salt(name)), 1.0), (name,)
+        for cell in self._missing:
+            if cell.field not in given:
+                yield cell, (cell.field,)
 
     def _about(self, field: str) -> tuple[Field, int, int]:
         """The field, its kind and its salt."""
@@ -142,7 +146,7 @@ class FeatureNamer:
         known = self._fields.get(field)
         return (known[1] if known else UNKNOWN if whole else self._others) == SKIP
 
-    def _cells(self, field: str, form: int, text: str) -> Iterable[Cell]:
+    def _cells_of(self, field: str, form: int, text: str) -> tuple[Cell, ...]:
         about, kind, salt = self._about(field)
         if text == "" or kind in (SKIP, LABEL, WEIGHT):
             return ()
@@ -152,7 +156,7 @@ class FeatureNamer:
         if kind == NUMBER:
             return (_number_cell(about, salt, _number(field, text)),)
         if kind == TOKENS and form == TEXT:
-            return (_token(field, salt, part) for part in text.split(about.separator) if part)
+            return tuple(_token(field, salt, part) for part in text.split(about.separator) if part)
         return (_token(field, salt, text),)
 
 
@@ -189,6 +193,10 @@ def _word(number: int) -> bytes:
 def _token(field: str, salt: int, text: str, value: float = 1.0) -> Cell:
     name = f"{field}={text}" if field else text
     return Cell(field, name, text, _hash(_encoded(field, text), salt), value)
+
+
+def _missing_cell(field: str) -> Cell:
+    return Cell(field, f"{field} is missing", "", _hash(b"", _salt(field)), 1.0)
 
 
 def _number(field: str, text: str) -> float:

@@ -26,7 +26,7 @@ from streams.names import Names
 from streams.pipeline import Step
 
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
-# and what the end of a run may take even if that is less.
+# and what a run may take in all even if that is less: at its end, so that short runs have names too.
 SHARE, IDLE_SHARE = 0.025, 0.005
 END_SECONDS = 0.15
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
@@ -87,7 +87,7 @@ class NameCollector:
         if self._last is not None:
             # It is over as soon as nothing is left to name; then some rows show which slots are shared.
             rows = len(self._last[0].batch)
-            self._visit(*self._last, max(self._allowance(), END_SECONDS), rows, known=0)
+            self._visit(*self._last, max(self._allowance(), END_SECONDS - self._spent), rows, known=0)
             sharing = min(END_SECONDS, _SHARING_SECONDS)
             self._visit(*self._last, max(self._allowance(), sharing), _LAST_ROWS, known=_LAST_ROWS)
             self._last = None
