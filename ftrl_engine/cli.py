@@ -74,7 +74,7 @@ def program() -> None:
 
     Whatever a command has open is closed by the command.
     """
-    _start_fast()
+    start_fast()
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -82,7 +82,7 @@ def program() -> None:
     os._exit(status)
 
 
-def _start_fast() -> None:
+def start_fast() -> None:
     """Leave out what a start spends on nothing, a fifth of a second of two cores, and 20 MB of memory.
 
     Nothing here calls BLAS, whose threads spin until there is work; and while hundreds of modules are

@@ -147,8 +147,9 @@ def score_file(job: Job) -> Measures:
 
 
 def _command(words: list[str]) -> Measures:
-    from ftrl_engine.cli import main
+    from ftrl_engine.cli import main, start_fast
 
+    start_fast()  # as the console script does
     with redirect_stdout(io.StringIO()) as stdout:
         status = main([*words, "--json", "--quiet"])
     if status != 0:
