@@ -21,7 +21,7 @@ import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # A point or a signed exponent; 12e7 is rather an identifier.
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE][+-]))([eE][+-]?\d+)?", re.ASCII)
 _KNOWN_BUCKETS = 4096
-# Values that are remembered, and how long their texts may be.
+# Values that are remembered, and how long one may be with the name of its field.
 _RECENT_VALUES, _SHORT_TEXT = 4096, 64
 # That of the largest float64, whose interval ends beyond it.
 _LAST_BUCKET = 3 + math.floor(math.log(sys.float_info.max) ** 2)
@@ -79,8 +79,9 @@ class FeatureNamer:
         }
         self._others = AUTO if schema.others == "auto" else SKIP
         self._missing = [_missing_cell(field.name) for field in schema.fields if field.missing == "feature"]
+        self._cells = partial(_cells_of, self._fields, self._others)
         # Most values of a log have been met a moment ago.
-        self._recent = lru_cache(_RECENT_VALUES)(self._cells_of)
+        self._recent = lru_cache(_RECENT_VALUES)(self._cells)
 
     def of_event(self, event: Mapping[str, Any]) -> list[Feature]:
         """The features of a mapping, as :class:`ftrl_engine.hasher.FeatureHasher` takes it."""
@@ -104,8 +105,9 @@ class FeatureNamer:
     def cells(self, values: Iterable[Value], limit: int = MAX_ROW_FEATURES) -> list[Cell]:
         """What the values stand for, before crosses; TooManyFeaturesError where it is more than ``limit``."""
         found: list[Cell] = []
-        for value in values:
-            found += self._recent(*value) if len(value[2]) <= _SHORT_TEXT else self._cells_of(*value)
+        for field, form, text in values:
+            short = len(field) + len(text) <= _SHORT_TEXT
+            found += self._recent(field, form, text) if short else self._cells(field, form, text)
             if len(found) > limit:
                 raise TooManyFeaturesError(f"more than {limit} features")
         return found
@@ -146,18 +148,22 @@ class FeatureNamer:
         known = self._fields.get(field)
         return (known[1] if known else UNKNOWN if whole else self._others) == SKIP
 
-    def _cells_of(self, field: str, form: int, text: str) -> tuple[Cell, ...]:
-        about, kind, salt = self._about(field)
-        if text == "" or kind in (SKIP, LABEL, WEIGHT):
-            return ()
-        if kind == AUTO:
-            decimal = form == DECIMAL_FORM or (form == TEXT and is_decimal(text))
-            kind = NUMBER if decimal else AUTO
-        if kind == NUMBER:
-            return (_number_cell(about, salt, _number(field, text)),)
-        if kind == TOKENS and form == TEXT:
-            return tuple(_token(field, salt, part) for part in text.split(about.separator) if part)
-        return (_token(field, salt, text),)
+
+def _cells_of(
+    fields: Mapping[str, tuple[Field, int, int]], others: int, field: str, form: int, text: str
+) -> tuple[Cell, ...]:
+    """What a value of a field stands for; a field that is none of ``fields`` has the kind ``others``."""
+    about, kind, salt = fields.get(field) or (Field(field), others, _salt(field))
+    if text == "" or kind in (SKIP, LABEL, WEIGHT):
+        return ()
+    if kind == AUTO:
+        decimal = form == DECIMAL_FORM or (form == TEXT and is_decimal(text))
+        kind = NUMBER if decimal else AUTO
+    if kind == NUMBER:
+        return (_number_cell(about, salt, _number(field, text)),)
+    if kind == TOKENS and form == TEXT:
+        return tuple(_token(field, salt, part) for part in text.split(about.separator) if part)
+    return (_token(field, salt, text),)
 
 
 def number_of(text: str) -> float:

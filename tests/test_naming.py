@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from typing import Any
 
 import pytest
@@ -183,3 +185,19 @@ def test_every_format_names_its_columns() -> None:
     block = make_block([b"x\ty"])
     list(codec.encode(block))
     assert [feature.name for feature in codec.features(block, 0)] == ["a=x", "b=y"]
+
+
+def test_what_is_remembered_is_short_and_goes_with_the_namer() -> None:
+    """A server makes a namer for each model and asks it about whatever a client sends."""
+    namer = FeatureNamer(Schema(), 22)
+    event = {"a": "x", "long": "y" * 100, "n" * 100: "z"}
+    first = namer.of_event(event)
+    assert namer.of_event(event) == first
+    assert namer._recent.cache_info().currsize == 1
+    gone = weakref.ref(namer)
+    gc.disable()
+    try:
+        del namer
+        assert gone() is None
+    finally:
+        gc.enable()
