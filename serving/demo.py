@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from serving.demo_events import EventWriter, good_event
 from serving.demo_processes import Client, Command, wait_until
 from serving.demo_view import DemoView, Moment
 from streams.simulate import ClickStream
+from streams.stopping import Stop
 
 # Compiling on a slow or busy machine takes minutes at worst.
 START_SECONDS = 600.0
@@ -73,7 +73,7 @@ class Outcome:
 class Demo:
     """The loop in ``folder``; every process ends with the ``with`` block, whatever happens in it."""
 
-    def __init__(self, folder: Path, rate: float, seed: int, view: DemoView, stop: threading.Event) -> None:
+    def __init__(self, folder: Path, rate: float, seed: int, view: DemoView, stop: Stop) -> None:
         self._folder, self._view, self._stop = folder, view, stop
         stream = ClickStream(seed=seed)
         self._event, self._true = good_event(stream)

@@ -78,12 +78,12 @@ def _folder(keep: str | None) -> Path:
 def _run_in(folder: Path, args: argparse.Namespace) -> Outcome | None:
     """The outcome; None where a signal has ended the demo."""
     import signal
-    import threading
 
     from serving.demo import Demo
     from serving.demo_view import DemoView
+    from streams.stopping import Stop
 
-    stop = threading.Event()
+    stop = Stop()
     hang_up = getattr(signal, "SIGHUP", None)
     with flags.stop_on_signals(stop), DemoView(args.quiet) as view:
         before = None if hang_up is None else signal.signal(hang_up, lambda number, frame: stop.set())

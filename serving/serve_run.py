@@ -20,6 +20,7 @@ from serving.settings import ServeSettings
 if TYPE_CHECKING:
     from serving.feedback_stream import Deliver, FeedbackStream
     from serving.store import ModelStore
+    from streams.stopping import Stop
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -85,6 +86,7 @@ class ServeRun:
     def _with_workers(self) -> int:
         from serving.feedback_server import FeedbackServer
         from serving.workers import Workers
+        from streams.stopping import Stop
 
         if os.name == "nt":
             raise ConfigError(
@@ -97,7 +99,7 @@ class ServeRun:
                 feedback = FeedbackServer()
                 feedback.stream = ends.enter_context(self._stream(state, feedback.deliver))
             workers = Workers(self.settings, self.listener, state, feedback)
-            stop = threading.Event()
+            stop = Stop()
             hopeless = ends.enter_context(self._learner(state, stop.set))
             with _signals(stop, workers.kill) as received:
                 workers.run(stop, lambda: self.ready(workers.store), self.slow)
@@ -149,7 +151,7 @@ def _status(received: set[int], hopeless: threading.Event) -> int:
 
 
 @contextmanager
-def _signals(stop: threading.Event, insist: Callable[[], None]) -> Iterator[set[int]]:
+def _signals(stop: Stop, insist: Callable[[], None]) -> Iterator[set[int]]:
     """The signals that came: the first one sets ``stop``, a further SIGINT calls ``insist``."""
     received: set[int] = set()
 

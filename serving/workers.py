@@ -26,6 +26,7 @@ from serving.shared_snapshot import load_shared
 from serving.store import SnapshotStore
 from serving.worker_messages import Start, State, encode
 from serving.worker_process import WorkerProcess
+from streams.stopping import Stop
 
 GRACE_SECONDS = 10
 _STEP_SECONDS = 0.05
@@ -58,7 +59,7 @@ class Workers:
         self._lock = threading.Lock()
         self._was_ready = False
 
-    def run(self, stop: threading.Event, ready: Callable[[], None], slow: Callable[[], None]) -> None:
+    def run(self, stop: Stop, ready: Callable[[], None], slow: Callable[[], None]) -> None:
         """Answer until ``stop``; ``ready`` and ``slow`` as in :class:`serving.http_server.HttpServer`."""
         began = time.monotonic()
         self.store.start()

@@ -17,6 +17,7 @@ from ftrl_engine.errors import ConfigError
 if TYPE_CHECKING:
     from ftrl_engine.schema import Schema
     from streams.source import Source, SourceOptions
+    from streams.stopping import Stop
 
 INTERRUPTED = 130
 # What is still being done when standard input has ended may take so long.
@@ -173,7 +174,7 @@ def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+def stop_on_signals(stop: Stop) -> Iterator[None]:
     """The first SIGINT or SIGTERM asks for a clean end, the second one insists."""
 
     def ask(number: int, frame: object) -> None:

@@ -190,12 +190,11 @@ def _kafka(args: argparse.Namespace) -> dict[str, str] | None:
 
 
 def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLine) -> int:
-    import threading
-
     from streams.cadence import Cadence
     from streams.learn_report import damage_warnings, report, summary, table, warnings_of
     from streams.name_store import DEFAULT_LIMIT
     from streams.passes import of_pass
+    from streams.stopping import Stop
     from streams.train_options import TrainOptions
     from streams.trainer import Trainer
 
@@ -203,7 +202,7 @@ def _learn(args: argparse.Namespace, model: ModelDirectory, progress: ProgressLi
         limit=args.limit,
         checkpoint_every=Cadence.parse(args.checkpoint_every, "--checkpoint-every"),
         publish_every=Cadence.parse(args.publish_every, "--publish-every"),
-        stop=threading.Event(),
+        stop=Stop(),
         report=lambda trainer: report(trainer, progress),
         rejects=_rejects(args),
         names=DEFAULT_LIMIT if args.names is None else args.names,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ftrl_engine.errors import ConfigError
 from streams import flags
 from streams.file_names import ending_of, format_of
 from streams.sink import open_sink, scheme_of
+from streams.stopping import Stop
 
 if TYPE_CHECKING:
     from streams.click_events import Events
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
     form = _form(args)
     stream, write = _stream(args, form)
-    stop = threading.Event()
+    stop = Stop()
     with flags.stop_on_signals(stop), ProgressLine(args.quiet) as progress:
         report = _Report(args, form, progress)
         with _sink(args, form) as sink:
@@ -182,9 +182,7 @@ def _send(stream: Stream, write: Writer, sink: Sink, pace: _Pace, rows: int | No
 class _Pace:
     """How many events may be sent now: all of them, or ``rate`` a second from the start on."""
 
-    def __init__(
-        self, rate: float | None, stop: threading.Event, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, rate: float | None, stop: Stop, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._stop, self._clock = rate, stop, clock
         self._start = clock()
 

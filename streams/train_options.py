@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from streams.cadence import Cadence
 from streams.name_store import DEFAULT_LIMIT
 from streams.sink import Sink
+from streams.stopping import Stop
 
 if TYPE_CHECKING:
     from streams.trainer import Trainer
@@ -34,7 +34,7 @@ class TrainOptions:
     limit: int | None = None
     checkpoint_every: Cadence = CHECKPOINT_EVERY
     publish_every: Cadence = PUBLISH_EVERY
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     report: Callable[[Trainer], None] = lambda trainer: None
     rejects: Sink | None = None
     names: int = DEFAULT_LIMIT

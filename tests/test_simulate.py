@@ -42,6 +42,7 @@ from streams.simulate import (
 )
 from streams.simulate_criteo import BLOCK_ROWS, CriteoStream, log_buckets, to_criteo, to_criteo_vw
 from streams.sink import open_sink
+from streams.stopping import Stop
 from streams.text_columns import decimals, join_rows, numerals, word_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -470,18 +471,21 @@ def test_interrupt_ends_on_a_whole_record_with_status_130(tmp_path: Path, dest: 
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        if dest == "-":
-            first = process.stdout.readline()
-        else:
-            first = b""
-            deadline = time.monotonic() + 20
-            while not segments(tmp_path / "log") and time.monotonic() < deadline:
-                time.sleep(0.01)
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        text = first + process.stdout.read()
-        summary = process.stderr.read().decode()
-        assert process.wait() == 130
+        try:
+            if dest == "-":
+                first = process.stdout.readline()
+            else:
+                first = b""
+                deadline = time.monotonic() + 20
+                while not segments(tmp_path / "log") and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            text = first + process.stdout.read()
+            summary = process.stderr.read().decode()
+            assert process.wait() == 130
+        finally:
+            process.kill()  # one that hangs would hold up the end of this block
     if dest != "-":
         text = b"".join(segment.path.read_bytes() for segment in segments(tmp_path / "log"))
     assert text.endswith(b"}\n")
@@ -492,10 +496,8 @@ def test_interrupt_ends_on_a_whole_record_with_status_130(tmp_path: Path, dest: 
 
 
 def test_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     now = [0.0]
-    stop = threading.Event()
+    stop = Stop()
 
     def wait(seconds: float | None = None) -> bool:
         now[0] += seconds or 0.0
