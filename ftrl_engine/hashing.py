@@ -26,7 +26,7 @@ _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _P3 = np.uint64(0x165667B19E3779F9)
 _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
-_ZERO = np.uint64(0)
+_ZERO, _BYTE, _HALF = np.uint64(0), np.uint64(0xFF), np.uint64(0xFFFFFFFF)
 _R1, _R7, _R11, _R12 = np.uint64(1), np.uint64(7), np.uint64(11), np.uint64(12)
 _R18, _R23, _R27, _R31 = np.uint64(18), np.uint64(23), np.uint64(27), np.uint64(31)
 _R29, _R32, _R33, _R64 = np.uint64(29), np.uint64(32), np.uint64(33), np.uint64(64)
@@ -87,6 +87,34 @@ def xxh64(data: NDArray[np.uint8], lo: int, hi: int, seed: np.uint64) -> np.uint
         h = _rotate(h ^ (np.uint64(at(data, lo)) * _P5), _R11) * _P1
         lo += 1
     return _avalanche(h)
+
+
+@inlined
+def _byte_step(h: np.uint64, bytes_left: np.uint64, do: bool) -> np.uint64:
+    """One step of :func:`xxh64` for the lowest byte where ``do``, without a branch."""
+    stepped = _rotate(h ^ ((bytes_left & _BYTE) * _P5), _R11) * _P1
+    return stepped if do else h
+
+
+@inlined
+def xxh64_short(data: NDArray[np.uint8], lo: int, hi: int, seed: np.uint64) -> np.uint64:
+    """As :func:`xxh64`, faster up to eight bytes; reads eight bytes from ``lo`` on.
+
+    The lengths of tokens cannot be foreseen, and a wrong guess costs more than steps done in vain.
+    """
+    length = hi - lo
+    if length > 8:
+        return xxh64(data, lo, hi, seed)
+    word = load64(data, lo)
+    if length == 8:
+        return xxh64_word(word, seed)
+    h = seed + _P5 + np.uint64(length)
+    stepped = _rotate(h ^ ((word & _HALF) * _P1), _R23) * _P2 + _P3
+    h, word = (stepped, word >> _R32) if length >= 4 else (h, word)
+    rest = length & 3
+    h = _byte_step(h, word, rest > 0)
+    h = _byte_step(h, word >> np.uint64(8), rest > 1)
+    return _avalanche(_byte_step(h, word >> np.uint64(16), rest > 2))
 
 
 @inlined

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.intrinsics import at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
 
@@ -18,7 +19,7 @@ class WeightTable(NamedTuple):
     """An open-addressing hash table with linear probing, at most half full.
 
     slots    uint32[size], size a power of two; FREE in a free cell
-    weights  float32[size], the weight of the slot in the same cell
+    weights  float32[size], the weight of the slot in the same cell; 0 in a free cell
 
     The low bits of a slot say where its search begins; slots are parts of hashes, so they are spread well.
     """
@@ -63,15 +64,22 @@ def fill_table(
 
 
 @inlined
+def _differs(found: np.uint32, slot: np.uint32) -> bool:
+    """Whether a cell is neither the slot's nor free; the product of two numbers below 2**32 is exact."""
+    return bool(np.uint64(found ^ slot) * np.uint64(found ^ FREE) != np.uint64(0))
+
+
+@inlined
 def find_weight(
     table_slots: NDArray[np.uint32], table_weights: NDArray[np.float32], slot: np.uint32
 ) -> float:
     """The slot's weight; exactly 0 where the table has none."""
     mask = len(table_slots) - 1
     cell = np.int64(slot) & mask
-    while table_slots[cell] != slot and table_slots[cell] != FREE:
+    # One branch, which is nearly always the same: whether there is a weight at all cannot be foreseen.
+    while _differs(at(table_slots, cell), slot):
         cell = (cell + 1) & mask
-    return np.float64(table_weights[cell]) if table_slots[cell] == slot else 0.0
+    return np.float64(at(table_weights, cell))
 
 
 @kernel

@@ -20,20 +20,26 @@ MISSING, RAW_DECIMAL = -1, -2
 NONE, CONTEXT = -1, -1
 # Cells of Work.state. What the caller reads: the value (or -1) and the row (or -1, the context) at
 # fault. The others: the fields that changed no score, the schema's fields without a value, features
-# computed for the request, the context's entries, linked cells, and of the row at hand its features,
-# the schema's fields that have one, whether it hides a field of the context.
+# computed for the request, the keys looked up, the context's entries, linked cells, and of the row at
+# hand its features, the schema's fields that have one, whether it hides a field of the context, whether
+# every value is one cell of a plain key.
 VALUE, ROW, UNKNOWN_FIELDS, MISSING_FIELDS = range(4)
-FEATURES, ENTRIES, LINKED, ROW_FEATURES, PRESENT, HIDES = range(4, 10)
+FEATURES, KEYS, ENTRIES, LINKED, ROW_FEATURES, PRESENT, HIDES, PLAIN = range(4, 12)
 # Columns of Work.entries and of Work.fields; the first probability among the results.
 FIELD, COUNT, HIDDEN_IN = range(3)
 FIRST_RESULT = 2
 CONTEXT_HEAD, ROW_HEAD, GIVEN_IN, PRESENT_IN = range(4)
+# What Work.notes has of a key.
+KEY_FIELD, KEY_WAY, KEY_ENTRY, KEY_PLAIN = range(4)
+NOTES = 4
 
 
 class Values(NamedTuple):
     """A request's n values and r rows, flat.
 
-    salts   uint64[n] of the fields' names
+    keys    int64[n], the number of each value's key; new numbers follow each other, and a key may have
+            several, but only one in a row
+    salts   uint64, by number, of the keys, which are the fields' names
     forms   int64[n], MISSING, RAW_DECIMAL or as in ftrl_engine.values
     starts, ends  int64[n]; the text of value i is ``data[starts[i]:ends[i]]``
     bounds  int64[r + 1]; the context has the values below ``bounds[0]``, row i those of
@@ -41,6 +47,7 @@ class Values(NamedTuple):
     data    uint8, at least eight readable bytes after the last text
     """
 
+    keys: NDArray[np.int64]
     salts: NDArray[np.uint64]
     forms: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -49,9 +56,26 @@ class Values(NamedTuple):
     data: NDArray[np.uint8]
 
 
-class Work(NamedTuple):
-    """Scratch for a context of at most E fields (T cells, F fields of the schema, C crosses).
+class Scan(NamedTuple):
+    """Scratch of the scan.
 
+    starts, ends  int64; the text of the k-th key of the request is ``data[starts[k]:ends[k]]``
+    numbers  int64, the number that it has in Values
+    stamps   int64, which keys the object at hand has had; cell 0 counts objects
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    stamps: NDArray[np.int64]
+
+
+class Work(NamedTuple):
+    """Scratch for K keys and N values, E of them in the context (T cells, F fields of the schema, C crosses).
+
+    notes    int64[NOTES * K]  of each key its field, the field's way (see ftrl_engine.counted_values), the
+             context's entry of that field (or NONE), and whether it has none and no cross joins it
+    ends     int64[N]  the cells of a row up to and with those of each value
     table    int64[T]  hash table from a name's salt to the context's entry of that field
     entry_salt uint64[E], entry_margin float64[E], entries int64[E, 3]: its number in the plan,
              features, and the row that hides it
@@ -64,6 +88,8 @@ class Work(NamedTuple):
     state    int64[16]: where the work stands
     """
 
+    notes: NDArray[np.int64]
+    ends: NDArray[np.int64]
     table: NDArray[np.int64]
     entry_salt: NDArray[np.uint64]
     entry_margin: NDArray[np.float64]
@@ -85,11 +111,9 @@ class Answer(NamedTuple):
 
     results  float64[2 + r]: the fields that changed no score, the schema's fields without a value,
              both over all rows, and the probability of each row
-    keys     int64, which keys the object at hand has had; see :mod:`serving.request_json`
     """
 
     results: NDArray[np.float64]
-    keys: NDArray[np.int64]
 
 
 class Weights(NamedTuple):
@@ -100,10 +124,21 @@ class Weights(NamedTuple):
     intercept: float
 
 
-def make_work(plan: Plan, entries: int) -> Work:
-    """Scratch for contexts of at most ``entries`` values; the system gives memory when it is touched."""
+def make_scan(keys: int, stamps: int) -> Scan:
+    """Scratch for the scan of so many keys; ``stamps`` of an object are told apart at once."""
+    starts, ends, numbers = (np.empty(keys, dtype=np.int64) for _ in range(3))
+    return Scan(starts, ends, numbers, np.zeros(1 + stamps, dtype=np.int64))
+
+
+def make_work(plan: Plan, entries: int, values: int) -> Work:
+    """Scratch for ``values`` values of as many keys, at most ``entries`` of them in the context.
+
+    The system gives memory when it is touched.
+    """
     fields, crosses = len(plan.salts), len(plan.cross_salts)
     return Work(
+        notes=np.empty(NOTES * values, dtype=np.int64),
+        ends=np.empty(values, dtype=np.int64),
         table=np.empty(table_size(entries), dtype=np.int64),
         entry_salt=np.empty(entries, dtype=np.uint64),
         entry_margin=np.empty(entries),
@@ -121,19 +156,20 @@ def make_work(plan: Plan, entries: int) -> Work:
     )
 
 
-def make_answer(rows: int, keys: int = 0) -> Answer:
+def make_answer(rows: int) -> Answer:
     """Room for the answer to ``rows`` rows."""
-    return Answer(np.empty(FIRST_RESULT + rows), np.zeros(keys, dtype=np.int64))
+    return Answer(np.empty(FIRST_RESULT + rows))
 
 
 def _examples() -> tuple[tuple[Any, ...], ...]:
     plan, none = make_plan(Schema(), 1), np.empty(0, dtype=np.int64)
-    values = Values(none.astype(np.uint64), none, none, none, none, none.astype(np.uint8))
+    values = Values(none, none.astype(np.uint64), none, none, none, none, none.astype(np.uint8))
     weights = Weights(none.astype(np.uint32), none.astype(np.float32), 0.0)
-    return plan, make_sink(0, 0), values, make_work(plan, 0), weights, make_answer(0)
+    scan, work = make_scan(0, 0), make_work(plan, 0, 0)
+    return plan, make_sink(0, 0), values, scan, work, weights, make_answer(0)
 
 
-# What a request's kernels are called with: plan, sink, values, work, weights and answer as one array.
+# What a request's kernels are called with: plan, sink, values, scan, work, weights, answer as one array.
 KEPT = Kept(_examples)
 recall = KEPT.recall
 

@@ -5,6 +5,9 @@ whose objects hold text without escapes, numbers, truth values, null, and lists 
 whole numbers. Everything else (escapes, nesting, other keys, a key that occurs twice, anything
 malformed or above a limit) is left to :mod:`serving.request_values`, which gives the same values
 or says what is wrong.
+
+Candidates mostly have the same keys in the same order, so each key is compared with the one at the
+same place of the object before, and only another one is hashed.
 """
 
 from __future__ import annotations
@@ -13,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.hashing import xxh64
-from ftrl_engine.intrinsics import load32, load64, trailing_zeros
+from ftrl_engine.intrinsics import at, load32, load64, put_at, string_mask, trailing_zeros
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.values import FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
-from serving.request_arrays import MISSING, RAW_DECIMAL, Values, recall
+from serving.request_arrays import MISSING, RAW_DECIMAL, Scan, Values, recall
 
 SLOW_REQUEST = -1
 # Bytes that must be writable after the request; zeros there end every scan.
 ROOM = 64
-# Stamps of the keys of an object: cell 0 counts objects.
+# Stamps of the keys of an object, by the lowest bits of their hashes.
 KEY_CELLS = 4096
 MAX_FAST_KEYS = 1024
 _SLOW = -3
@@ -31,37 +34,31 @@ _QUOTE, _OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST, _COLON, _COMMA = 34, 123, 125, 9
 _MINUS, _PLUS, _DOT, _ZERO, _NINE, _SMALL_E = 45, 43, 46, 48, 57, 101
 _SPACE, _TAB, _LINE, _RETURN = 32, 9, 10, 13
 
-_ONES = np.uint64(0x0101010101010101)
-_HIGH = np.uint64(0x8080808080808080)
-_QUOTES = _ONES * np.uint64(_QUOTE)
-_BACKSLASHES = _ONES * np.uint64(92)
-_CONTROLS = _ONES * np.uint64(32)
 _TRUE, _ALSE, _NULL = (np.uint32(int.from_bytes(word, "little")) for word in (b"true", b"alse", b"null"))
 _CONTEXT, _CANDIDA = (np.uint64(int.from_bytes(word, "little")) for word in (b'"context', b'"candida'))
 _TES = np.uint32(int.from_bytes(b'tes"', "little"))  # ends "candidates"
 
 
-@inlined
-def _skip_space(data: NDArray[np.uint8], i: int) -> int:
+@kernel
+def _skip_spaces(data: NDArray[np.uint8], i: int) -> int:
     while data[i] == _SPACE or data[i] == _LINE or data[i] == _RETURN or data[i] == _TAB:
         i += 1
     return i
 
 
 @inlined
+def _skip_space(data: NDArray[np.uint8], i: int) -> int:
+    return i if at(data, i) > _SPACE else _skip_spaces(data, i)
+
+
+@inlined
 def _string_end(data: NDArray[np.uint8], i: int) -> int:
     """The index of the first quote, backslash or control byte from ``i`` on."""
-    hits = np.uint64(0)
-    while hits == np.uint64(0):
-        x = load64(data, i)
-        i += 8
-        quotes, backslashes = x ^ _QUOTES, x ^ _BACKSLASHES
-        # The lowest set high bit is exact; higher ones may be borrows, which do not matter.
-        hits = (
-            ((quotes - _ONES) & ~quotes) | ((backslashes - _ONES) & ~backslashes) | ((x - _CONTROLS) & ~x)
-        ) & _HIGH
-    i += (trailing_zeros(hits) >> 3) - 8
-    return i
+    found = string_mask(data, i)
+    while found == np.uint32(0):
+        i += 32
+        found = string_mask(data, i)
+    return i + trailing_zeros(np.uint64(found))
 
 
 @inlined
@@ -104,33 +101,67 @@ def _bare_word(data: NDArray[np.uint8], lo: int) -> tuple[int, int]:
 
 
 @inlined
-def _put(values: Values, count: int, salt: np.uint64, form: int, lo: int, hi: int) -> None:
-    values.salts[count] = salt
-    values.forms[count] = form
-    values.starts[count] = lo
-    values.ends[count] = hi
+def _put(values: Values, count: int, key: int, form: int, lo: int, hi: int) -> None:
+    put_at(values.keys, count, key)
+    put_at(values.forms, count, form)
+    put_at(values.starts, count, lo)
+    put_at(values.ends, count, hi)
 
 
 @inlined
-def _is_known(values: Values, keys: NDArray[np.int64], first: int, count: int, salt: np.uint64) -> bool:
-    """Whether the object whose values begin at ``first`` has the key already; notes it."""
+def _is_at(data: NDArray[np.uint8], lo: int, before: int, end: int) -> bool:
+    """Whether what stands in ``data[before:end]`` stands at ``lo`` too; reads on for seven bytes."""
+    while before + 8 < end:
+        if load64(data, lo) != load64(data, before):
+            return False
+        lo += 8
+        before += 8
+    differing = (load64(data, lo) ^ load64(data, before)) << np.uint64(64 - 8 * (end - before))
+    return bool(differing == np.uint64(0))
+
+
+@inlined
+def _expected(data: NDArray[np.uint8], scan: Scan, place: int, last: int, lo: int) -> int:
+    """The key at ``place`` or the one after it, below ``last``, that stands at ``lo`` too; or -1."""
+    if place < last and _is_at(data, lo, at(scan.starts, place), at(scan.ends, place) + 1):
+        return place
+    # An object may lack a key that the one before has.
+    place += 1
+    if place < last and _is_at(data, lo, at(scan.starts, place), at(scan.ends, place) + 1):
+        return place
+    return -1
+
+
+@kernel
+def _note_keys(salts: NDArray[np.uint64], scan: Scan, first: int, last: int) -> None:
+    """Note the keys of an object so far, which are all different."""
+    stamps = scan.stamps
+    stamps[0] += 1
+    for k in range(first, last):
+        stamps[1 + np.int64(salts[scan.numbers[k]] & np.uint64(KEY_CELLS - 1))] = stamps[0]
+
+
+@inlined
+def _is_known(values: Values, scan: Scan, first: int, last: int, salt: np.uint64) -> bool:
+    """Whether the object whose keys begin at ``first`` has the key already; notes it."""
+    stamps = scan.stamps
     cell = 1 + np.int64(salt & np.uint64(KEY_CELLS - 1))
-    if keys[cell] == keys[0]:
-        for k in range(first, count):
-            if values.salts[k] == salt:
+    if stamps[cell] == stamps[0]:
+        for k in range(first, last):
+            if values.salts[scan.numbers[k]] == salt:
                 return True
-    keys[cell] = keys[0]
+    stamps[cell] = stamps[0]
     return False
 
 
 @kernel
 def _scan_list(
-    data: NDArray[np.uint8], i: int, salts: NDArray[np.uint64], forms: NDArray[np.int64],
-    starts: NDArray[np.int64], ends: NDArray[np.int64], salt: np.uint64, count: int,
+    data: NDArray[np.uint8], i: int, keys: NDArray[np.int64], forms: NDArray[np.int64],
+    starts: NDArray[np.int64], ends: NDArray[np.int64], key: int, count: int,
 ) -> tuple[int, int]:  # fmt: skip
     """(the index after the list whose items begin at ``i``, or -1; the values there are then)."""
     # The list itself hides the context's value, even where it is empty.
-    salts[count], forms[count], starts[count], ends[count] = salt, MISSING, i, i
+    keys[count], forms[count], starts[count], ends[count] = key, MISSING, i, i
     count += 1
     i = _skip_space(data, i)
     if data[i] == _CLOSE_LIST:
@@ -148,7 +179,7 @@ def _scan_list(
         if form == _SLOW or form == RAW_DECIMAL:
             return -1, count
         if form != MISSING:
-            salts[count], forms[count], starts[count], ends[count] = salt, WORD, lo, end
+            keys[count], forms[count], starts[count], ends[count] = key, WORD, lo, end
             count += 1
         i = _skip_space(data, i)
         if data[i] == _CLOSE_LIST:
@@ -160,51 +191,77 @@ def _scan_list(
 
 
 @inlined
-def _scan_object(values: Values, keys: NDArray[np.int64], i: int, count: int) -> tuple[int, int]:
-    """(the index after the object at ``i``, or -1; the values there are then)."""
+def _scan_value(values: Values, i: int, count: int, key: int) -> tuple[int, int]:
+    """(the index after the value at ``i``, or -1; the values there are then)."""
     data = values.data
-    if data[i] != _OPEN:
-        return -1, count
-    i = _skip_space(data, i + 1)
-    if data[i] == _CLOSE:
-        return i + 1, count
-    keys[0] += 1
-    first = count
-    while data[i] == _QUOTE and count < len(values.forms) and count - first < MAX_FAST_KEYS:
+    if data[i] == _OPEN_LIST:
+        return _scan_list(data, i + 1, values.keys, values.forms, values.starts, values.ends, key, count)
+    lo = i
+    if data[i] == _QUOTE:
         lo = i + 1
         end = _string_end(data, lo)
-        salt = xxh64(data, lo, end, np.uint64(0))
-        i = _skip_space(data, end + 1)
-        if data[end] != _QUOTE or data[i] != _COLON or _is_known(values, keys, first, count, salt):
-            return -1, count
-        i = _skip_space(data, i + 1)
-        if data[i] == _OPEN_LIST:
-            i, count = _scan_list(
-                data, i + 1, values.salts, values.forms, values.starts, values.ends, salt, count
-            )
-            if i < 0:
-                return -1, count
+        form = TEXT if data[end] == _QUOTE else _SLOW
+        i = end + 1
+    else:
+        end, form = _bare_word(data, lo)
+        i = end
+    if form == _SLOW:
+        return -1, count
+    _put(values, count, key, form, lo, end)
+    return i, count + 1
+
+
+@inlined
+def _scan_object(
+    values: Values, scan: Scan, i: int, count: int, place: int, before: int, numbers: int
+) -> tuple[int, int, int, int]:
+    """(the index after the object at ``i``, or -1; values, places of keys and numbers that there are then).
+
+    At the places from ``before`` to ``place`` are the keys of the object before, all different. So keys
+    that follow each other there need no look at the others; all are noted as soon as another one is met.
+    """
+    data, first, noted = values.data, place, False
+    if data[i] != _OPEN:
+        return -1, count, place, numbers
+    i = _skip_space(data, i + 1)
+    if data[i] == _CLOSE:
+        return i + 1, count, place, numbers
+    while data[i] == _QUOTE and count < len(values.forms) and place - first < MAX_FAST_KEYS:
+        lo = i + 1
+        same = _expected(data, scan, before, first, lo)
+        if same >= 0:
+            before = same + 1
+            end = lo + at(scan.ends, same) - at(scan.starts, same)
+            key = at(scan.numbers, same)
         else:
-            lo = i
-            if data[i] == _QUOTE:
-                lo = i + 1
-                end = _string_end(data, lo)
-                form = TEXT if data[end] == _QUOTE else _SLOW
-                i = end + 1
-            else:
-                end, form = _bare_word(data, lo)
-                i = end
-            if form == _SLOW:
-                return -1, count
-            _put(values, count, salt, form, lo, end)
-            count += 1
+            end = _string_end(data, lo)
+            if data[end] != _QUOTE:
+                break
+            key = numbers
+            values.salts[key] = xxh64(data, lo, end, np.uint64(0))
+            numbers += 1
+            if not noted:
+                _note_keys(values.salts, scan, first, place)
+                noted = True
+        if noted and _is_known(values, scan, first, place, at(values.salts, key)):
+            break
+        put_at(scan.starts, place, lo)
+        put_at(scan.ends, place, end)
+        put_at(scan.numbers, place, key)
+        place += 1
+        i = _skip_space(data, end + 1)
+        if data[i] != _COLON:
+            break
+        i, count = _scan_value(values, _skip_space(data, i + 1), count, key)
+        if i < 0:
+            break
         i = _skip_space(data, i)
         if data[i] == _CLOSE:
-            return i + 1, count
+            return i + 1, count, place, numbers
         if data[i] != _COMMA:
-            return -1, count
+            break
         i = _skip_space(data, i + 1)
-    return -1, count
+    return -1, count, place, numbers
 
 
 @inlined
@@ -233,11 +290,12 @@ def scan_request(words: NDArray[np.uint64], size: int) -> int:
     ``words`` are those of :data:`serving.request_arrays.KEPT`. At least ROOM bytes of ``data`` follow
     the request and are written. ``bounds`` has one cell more than candidates are allowed.
     """
-    _, _, values, _, _, answer = recall(words)
-    data, bounds, keys = values.data, values.bounds, answer.keys
+    _, _, values, scan, _, _, _ = recall(words)
+    data, bounds = values.data, values.bounds
     data[size : size + ROOM] = 0
     bounds[0] = 0
     rows, count = -1, 0  # row -1 is the context
+    place, before, numbers = 0, 0, 0  # of the next key; of the first key of the object before
     i = _skip_space(data, 0)
     if data[i] != _OPEN:
         return SLOW_REQUEST
@@ -252,9 +310,11 @@ def scan_request(words: NDArray[np.uint64], size: int) -> int:
         if rows == 0 and data[i] == _CLOSE_LIST:
             i += 1
             break
-        i, count = _scan_object(values, keys, i, count)
+        first = place
+        i, count, place, numbers = _scan_object(values, scan, i, count, place, before, numbers)
         if i < 0:
             return SLOW_REQUEST
+        before = first
         bounds[rows + 1] = count
         i = _skip_space(data, i)
         if rows < 0:

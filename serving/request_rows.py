@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.counted_values import add_counted_value, way_of
+from ftrl_engine.intrinsics import at, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
 from ftrl_engine.plan import CROSSED, KIND, SKIP, TOKEN, TOKENS, UNKNOWN, Plan, find_field
@@ -28,11 +30,11 @@ from ftrl_engine.sink import (
     TOO_MANY_FEATURES,
     Sink,
     begin,
-    cell_count,
     fail,
+    set_cells,
     status,
 )
-from ftrl_engine.values import DECIMAL_FORM, add_value, kind_of
+from ftrl_engine.values import DECIMAL_FORM, WORD, kind_of
 from serving.request_arrays import (
     CONTEXT,
     CONTEXT_HEAD,
@@ -44,10 +46,17 @@ from serving.request_arrays import (
     GIVEN_IN,
     HIDDEN_IN,
     HIDES,
+    KEY_ENTRY,
+    KEY_FIELD,
+    KEY_PLAIN,
+    KEY_WAY,
+    KEYS,
     LINKED,
     MISSING,
     MISSING_FIELDS,
     NONE,
+    NOTES,
+    PLAIN,
     PRESENT,
     PRESENT_IN,
     RAW_DECIMAL,
@@ -71,34 +80,42 @@ NOT_FINITE, TOO_MUCH_WORK = 100, 101
 
 
 @inlined
-def _add_cells(plan: Plan, sink: Sink, values: Values, i: int, field: int) -> None:
-    """Add the cells of value i to the row at hand."""
-    form = values.forms[i]
+def _look_up_keys(plan: Plan, values: Values, work: Work, last: int, mask: int) -> None:
+    """Note what the keys up to number ``last`` mean, as far as that is not done."""
+    for key in range(work.state[KEYS], last + 1):
+        salt = values.salts[key]
+        field = find_field(plan, salt)
+        entry = work.table[_find_entry(work, mask, salt)]
+        crossed = field != UNKNOWN and plan.fields[field, CROSSED] != 0
+        note = NOTES * key
+        work.notes[note + KEY_FIELD], work.notes[note + KEY_WAY] = field, way_of(plan, field)
+        work.notes[note + KEY_ENTRY] = entry
+        work.notes[note + KEY_PLAIN] = entry == NONE and not crossed
+    work.state[KEYS] = max(work.state[KEYS], last + 1)
+
+
+@inlined
+def _add_cells(plan: Plan, sink: Sink, values: Values, work: Work, i: int, cells: int) -> int:
+    """Add the cells of value i to the ``cells`` of the row at hand; returns their number then."""
+    form, key = at(values.forms, i), at(values.keys, i)
+    if form == MISSING:
+        return cells
+    field, way = at(work.notes, NOTES * key + KEY_FIELD), at(work.notes, NOTES * key + KEY_WAY)
     if form == RAW_DECIMAL:
         form = DECIMAL_FORM
         kind = kind_of(plan, field)
         if kind == TOKEN or kind == TOKENS:
             fail(sink, SLOW)
-    if form != MISSING:
-        add_value(plan, sink, field, values.salts[i], form, values.data, values.starts[i], values.ends[i])
+    return add_counted_value(
+        plan, sink, cells, way, field, at(values.salts, key), form,
+        values.data, at(values.starts, i), at(values.ends, i),
+    )  # fmt: skip
 
 
 @inlined
-def _sum_cells(plan: Plan, sink: Sink, weights: Weights, before: int) -> tuple[float, bool]:
-    """Margin of the row's cells from ``before`` on, and whether one of them has a weight."""
-    margin = 0.0
-    known = False
-    for k in range(before, cell_count(sink)):
-        weight = weight_of(weights, np.uint32(sink.hashes[k] >> plan.shift))
-        margin += weight * sink.amounts[k]
-        known = known or weight != 0.0
-    return margin, known
-
-
-@inlined
-def _note_named(plan: Plan, sink: Sink, work: Work, row: int, field: int, before: int) -> None:
-    """Note the cells from ``before`` on as those of a field of the schema; link them for the crosses."""
-    if cell_count(sink) > before and work.fields[field, PRESENT_IN] != row:
+def _note_named(plan: Plan, sink: Sink, work: Work, row: int, field: int, before: int, cells: int) -> None:
+    """Note the cells from ``before`` to ``cells`` as a field of the schema; link them for the crosses."""
+    if cells > before and work.fields[field, PRESENT_IN] != row:
         work.fields[field, PRESENT_IN] = row
         work.state[PRESENT] += 1
     if plan.fields[field, CROSSED] == 0:
@@ -109,7 +126,7 @@ def _note_named(plan: Plan, sink: Sink, work: Work, row: int, field: int, before
         if work.fields[field, GIVEN_IN] != row:
             work.fields[field, GIVEN_IN] = row
             work.fields[field, ROW_HEAD] = NONE
-    for k in range(before, cell_count(sink)):
+    for k in range(before, cells):
         linked = work.state[LINKED]
         work.hashes[linked] = sink.hashes[k]
         work.amounts[linked] = sink.amounts[k]
@@ -130,58 +147,99 @@ def _find_entry(work: Work, mask: int, salt: np.uint64) -> int:
 
 
 @inlined
-def _note_entry(work: Work, cell: int, salt: np.uint64, field: int, margin: float, added: int) -> None:
+def _note_entry(values: Values, work: Work, mask: int, key: int, margin: float, added: int) -> None:
     """Add a value to the context's entry of its field."""
-    if work.table[cell] == NONE:
+    entry = work.notes[NOTES * key + KEY_ENTRY]
+    if entry == NONE:
         entry = work.state[ENTRIES]
         work.state[ENTRIES] = entry + 1
-        work.table[cell] = entry
-        work.entry_salt[entry] = salt
+        work.notes[NOTES * key + KEY_ENTRY] = entry
+        work.notes[NOTES * key + KEY_PLAIN] = 0
+        work.table[_find_entry(work, mask, values.salts[key])] = entry
+        work.entry_salt[entry] = values.salts[key]
         work.entry_margin[entry] = 0.0
-        work.entries[entry, FIELD] = field
+        work.entries[entry, FIELD] = work.notes[NOTES * key + KEY_FIELD]
         work.entries[entry, COUNT] = 0
         work.entries[entry, HIDDEN_IN] = CONTEXT
-    entry = work.table[cell]
     work.entry_margin[entry] += margin
     work.entries[entry, COUNT] += added
 
 
 @inlined
-def _read_values(
-    plan: Plan, sink: Sink, values: Values, work: Work, weights: Weights, row: int, mask: int
-) -> float:
-    """The margin of the row's own values; the row's status says whether all of them have a meaning."""
+def _make_cells(plan: Plan, sink: Sink, values: Values, work: Work, first: int, end: int, mask: int) -> None:
+    """Add the cells of a row's values; the row's status says whether all of them have a meaning."""
     state = work.state
-    total = 0.0
-    unnamed, known = False, False  # of the field at hand, which may have several values
+    cells, plain = 0, 1
     begin(sink)
-    first = 0 if row == CONTEXT else values.bounds[row]
-    for i in range(first, values.bounds[row + 1]):
-        state[VALUE] = i
-        salt = values.salts[i]
-        field = find_field(plan, salt)
-        before = cell_count(sink)
-        _add_cells(plan, sink, values, i, field)
+    for i in range(first, end):
+        key = at(values.keys, i)
+        if key >= state[KEYS]:
+            _look_up_keys(plan, values, work, key, mask)
+        before = cells
+        cells = _add_cells(plan, sink, values, work, i, cells)
+        put_at(work.ends, i, cells)
+        one = cells - before == 1 and at(values.forms, i) != WORD
+        plain &= at(work.notes, NOTES * key + KEY_PLAIN) if one else 0
         if status(sink) != OK or state[FEATURES] > MAX_REQUEST_FEATURES:
+            state[VALUE] = i
             break
-        margin, has_weight = _sum_cells(plan, sink, weights, before)
-        total += margin
-        state[FEATURES] += 1 + cell_count(sink) - before
-        if i > first and salt != values.salts[i - 1]:
+    set_cells(sink, cells)
+    state[PLAIN] = plain
+    state[ROW_FEATURES] = cells
+    state[FEATURES] += end - first + cells
+
+
+@inlined
+def _sum_plain(
+    plan: Plan, sink: Sink, values: Values, work: Work, weights: Weights, row: int, first: int, end: int
+) -> float:
+    """As :func:`_sum_values`, for values that are one cell each, of plain keys."""
+    total, unknown, present = 0.0, 0, 0
+    for i in range(first, end):
+        weight = weight_of(weights, np.uint32(at(sink.hashes, i - first) >> plan.shift))
+        total += weight * at(sink.amounts, i - first)
+        field = at(work.notes, NOTES * at(values.keys, i) + KEY_FIELD)
+        if field == UNKNOWN:
+            unknown += weight == 0.0
+        else:
+            present += 1
+            work.fields[field, PRESENT_IN] = row
+    work.state[UNKNOWN_FIELDS] += unknown
+    work.state[PRESENT] += present
+    return total
+
+
+@inlined
+def _sum_values(
+    plan: Plan, sink: Sink, values: Values, work: Work, weights: Weights,
+    row: int, first: int, end: int, mask: int,
+) -> float:  # fmt: skip
+    """The margin of the row's own values, whose cells are made."""
+    state, keys = work.state, values.keys
+    total, lo = 0.0, 0
+    unnamed, known = False, False  # of the field at hand, which may have several values
+    for i in range(first, end):
+        key, cells = at(keys, i), at(work.ends, i)
+        field, entry = at(work.notes, NOTES * key + KEY_FIELD), at(work.notes, NOTES * key + KEY_ENTRY)
+        if i > first and key != at(keys, i - 1):
             state[UNKNOWN_FIELDS] += 1 if unnamed and not known else 0
             unnamed, known = False, False
-        unnamed = unnamed or (field == UNKNOWN and values.forms[i] != MISSING)
-        known = known or has_weight
+        margin = 0.0
+        for k in range(lo, cells):
+            weight = weight_of(weights, np.uint32(at(sink.hashes, k) >> plan.shift))
+            margin += weight * at(sink.amounts, k)
+            known = known or weight != 0.0
+        total += margin
+        unnamed = unnamed or (field == UNKNOWN and at(values.forms, i) != MISSING)
         if field != UNKNOWN:
-            _note_named(plan, sink, work, row, field, before)
-        cell = _find_entry(work, mask, salt)
+            _note_named(plan, sink, work, row, field, lo, cells)
         if row == CONTEXT:
-            _note_entry(work, cell, salt, field, margin, cell_count(sink) - before)
-        elif work.table[cell] != NONE:
-            work.entries[work.table[cell], HIDDEN_IN] = row
+            _note_entry(values, work, mask, key, margin, cells - lo)
+        elif entry != NONE:
+            work.entries[entry, HIDDEN_IN] = row
             state[HIDES] = 1
+        lo = cells
     state[UNKNOWN_FIELDS] += 1 if unnamed and not known else 0
-    state[ROW_FEATURES] = cell_count(sink)
     return total
 
 
@@ -236,7 +294,7 @@ def score_request(words: NDArray[np.uint64], rows: int) -> int:
     ``words`` are those of :data:`serving.request_arrays.KEPT`. ``Work.state`` tells the value and the
     row at fault.
     """
-    plan, sink, values, work, weights, answer = recall(words)
+    plan, sink, values, _, work, weights, answer = recall(words)
     results = answer.results
     mask = _clear(values, work)
     state = work.state
@@ -244,11 +302,19 @@ def score_request(words: NDArray[np.uint64], rows: int) -> int:
     for field in range(len(plan.fields)):
         named += 1 if plan.fields[field, KIND] != SKIP else 0
     shared, present, features, linked = 0.0, 0, 0, 0
+    first, end = 0, 0
     for row in range(CONTEXT, rows):
         state[ROW], state[PRESENT], state[HIDES], state[LINKED] = row, 0, 0, linked
-        margin = _read_values(plan, sink, values, work, weights, row, mask)
+        first, end = end, values.bounds[row + 1]
+        _make_cells(plan, sink, values, work, first, end, mask)
         if status(sink) != OK:
             return status(sink)
+        if state[FEATURES] > MAX_REQUEST_FEATURES:
+            return TOO_MUCH_WORK
+        if row != CONTEXT and state[PLAIN] == 1:
+            margin = _sum_plain(plan, sink, values, work, weights, row, first, end)
+        else:
+            margin = _sum_values(plan, sink, values, work, weights, row, first, end, mask)
         if row == CONTEXT:
             shared, present, features, linked = margin, state[PRESENT], state[ROW_FEATURES], state[LINKED]
         elif state[HIDES] == 1:

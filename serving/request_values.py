@@ -154,7 +154,8 @@ class ValueList:
         self._salts = salts
         self._single = single
         self._fields: list[str] = []
-        self._hashes: list[int] = []
+        self._numbers: dict[str, int] = {}  # of the different fields
+        self._keys: list[int] = []
         self._forms: list[int] = []
         self._texts: list[str] = []
         self._ends = [0]
@@ -196,7 +197,8 @@ class ValueList:
         sizes = np.array(lengths, dtype=np.int64)
         ends = np.cumsum(sizes)
         return Values(
-            salts=np.array(self._hashes, dtype=np.uint64),
+            keys=np.array(self._keys, dtype=np.int64),
+            salts=np.array([self._salts[field] for field in self._numbers], dtype=np.uint64),
             forms=np.array(self._forms, dtype=np.int64),
             starts=ends - sizes,
             ends=ends,
@@ -240,7 +242,7 @@ class ValueList:
 
     def _add(self, field: str, form: int, text: str) -> None:
         self._fields.append(field)
-        self._hashes.append(self._salts[field])
+        self._keys.append(self._numbers.setdefault(field, len(self._numbers)))
         self._forms.append(form)
         self._texts.append(text)
 

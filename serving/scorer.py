@@ -21,6 +21,7 @@ from serving.request_arrays import (
     Values,
     Weights,
     make_answer,
+    make_scan,
     make_work,
 )
 from serving.request_json import KEY_CELLS, MAX_FAST_KEYS, ROOM
@@ -82,6 +83,7 @@ class Scorer:
         self._single = _single_fields(snapshot.schema)
         self._data = bytearray(max_body + ROOM)
         self._values = Values(
+            keys=np.empty(_FAST_VALUES, dtype=np.int64),
             salts=np.empty(_FAST_VALUES, dtype=np.uint64),
             forms=np.empty(_FAST_VALUES, dtype=np.int64),
             starts=np.empty(_FAST_VALUES, dtype=np.int64),
@@ -89,11 +91,14 @@ class Scorer:
             bounds=np.empty(max_candidates + 1, dtype=np.int64),
             data=np.frombuffer(self._data, dtype=np.uint8),
         )
-        self._answer = make_answer(max_candidates, 1 + KEY_CELLS)
-        self._work = make_work(self._plan, _FAST_VALUES)
+        self._answer = make_answer(max_candidates)
+        self._scan = make_scan(_FAST_VALUES, KEY_CELLS)
+        self._work = make_work(self._plan, _FAST_VALUES, _FAST_VALUES)
         self._fixed = (self._plan, make_sink(0, 0))
         self._weights = Weights(*snapshot.table, snapshot.intercept)
-        self._words = KEPT.words(*self._fixed, self._values, self._work, self._weights, self._answer)
+        self._words = KEPT.words(
+            *self._fixed, self._values, self._scan, self._work, self._weights, self._answer
+        )
         self._results = self._answer.results
 
     def score(self, body: bytes) -> Scored:
@@ -118,9 +123,9 @@ class Scorer:
         listed = ValueList.of(request, self._salts, self._single)
         listed.check_fields(self._max_fields)
         values = listed.arrays()
-        work = make_work(self._plan, int(values.bounds[0]))
+        work = make_work(self._plan, int(values.bounds[0]), len(values.keys))
         answer = make_answer(request.rows)
-        words = KEPT.words(*self._fixed, values, work, self._weights, answer)
+        words = KEPT.words(*self._fixed, values, self._scan, work, self._weights, answer)
         reason = score_request(words, request.rows)
         if reason != OK:
             value, row = int(work.state[VALUE]), int(work.state[ROW])

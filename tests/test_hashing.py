@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from ftrl_engine import FeatureHasher, Schema
 from ftrl_engine.errors import ConfigError
-from ftrl_engine.hashing import MAX_BITS, as_buffer, check_bits, hash_bytes, salt, xxh64, xxh64_word
+from ftrl_engine.hashing import (
+    MAX_BITS,
+    as_buffer,
+    check_bits,
+    hash_bytes,
+    salt,
+    xxh64,
+    xxh64_short,
+    xxh64_word,
+)
 from tests.conftest import ROOT
 from tests.encoding_sample import sample
 
@@ -42,6 +51,14 @@ def test_only_the_range_is_read(before: bytes, data: bytes, after: bytes, seed: 
     buffer = as_buffer(before + data + after)
     found = xxh64(buffer, len(before), len(before) + len(data), np.uint64(seed))
     assert int(found) == xxhash.xxh64_intdigest(data, seed)
+
+
+@given(st.binary(max_size=8), st.binary(max_size=40), st.binary(min_size=8, max_size=8), words)
+def test_short_ones_are_the_same(before: bytes, data: bytes, after: bytes, seed: int) -> None:
+    for length in range(len(data) + 1):
+        buffer = as_buffer(before + data + after)
+        found = xxh64_short(buffer, len(before), len(before) + length, np.uint64(seed))
+        assert int(found) == xxhash.xxh64_intdigest(data[:length], seed)
 
 
 @given(words, words)

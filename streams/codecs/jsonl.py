@@ -13,16 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.counted_values import (
-    AUTO_TEXT,
-    BUCKET_TEXT,
-    HASH_TEXT,
-    add_counted_value,
-    hash_of_text,
-    put_bucket,
-)
+from ftrl_engine.counted_values import AUTO_TEXT, BUCKET_TEXT, HASH_TEXT, add_counted_value, put_bucket
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder, flatten
+from ftrl_engine.hashing import xxh64_short
 from ftrl_engine.intrinsics import at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.json_keys import (
@@ -185,7 +179,7 @@ def _encode_object(
             i = end + 1
             if way == HASH_TEXT and form == TEXT and cells < MAX_ROW_FEATURES:
                 # What occurs most, and whether it is empty cannot be foreseen.
-                put_cell(sink, cells, field, hash_of_text(data, lo, end, at(keys.salts, key)))
+                put_cell(sink, cells, field, xxh64_short(data, lo, end, at(keys.salts, key)))
                 cells += end != lo
                 form = _ADDED_FORM
         elif at(data, i) == _OPEN_LIST:
