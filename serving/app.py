@@ -95,6 +95,8 @@ class App:
         self._router = Router([*known, *openapi.routes(service, known, token is not None)], absent)
         self._plain = self._router.plain
         self._at_once = {(route.method, route.path): route.at_once for route in known if route.at_once}
+        # Of the requests that answer_at_once may answer, as they are sent.
+        self.at_once_targets = {(m.encode(), path.encode()): (m, path) for m, path in self._at_once}
         self._check, self._max_body = service.check, service.max_body
         self._metrics = service.metrics = Metrics(service.store, service.clock, counts, service.state)
         self._metrics.name_routes(list(self._router.endpoints))
@@ -146,8 +148,9 @@ class App:
     def answer_at_once(self, scope: Scope, body: bytes) -> Response | None:
         """The response to a request whose whole body is there; None: call the application.
 
-        A server that has a request as a whole asks here first, which spares it a task, two messages
-        and their answers. Only what succeeds is answered.
+        A server that has one of ``at_once_targets`` as a whole asks here first, which spares it a task, two
+        messages and their answers. Only what succeeds is answered. Of the scope, the method, the path and
+        the headers are looked at.
         """
         key = (scope["method"], scope["path"])
         answer = self._at_once.get(key)

@@ -7,7 +7,8 @@ over all connections, which costs requests nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -26,27 +27,31 @@ _PHRASES = {
 _REQUEST_LINE, _FIELD_LINE = len("  HTTP/1.1\r\n"), len(": \r\n")
 _HEAD_END, _CONTINUE = b"\r\n\r\n", b"HTTP/1.1 100"
 _Base: Any = AutoHTTPProtocol
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 AtOnce = Callable[[Scope, bytes], Response | None]
+Targets = Mapping[tuple[bytes, bytes], tuple[str, str]]
 
 
 class LimitedProtocol(_Base):  # type: ignore[misc]
     """uvicorn's protocol within limits; :func:`limited` sets them.
 
-    A request that came as a whole is answered where it is received, if ``at_once`` gives a response;
-    the others become tasks, as uvicorn does it.
+    A request that came as a whole is answered where it is received, if ``at_once`` gives a response.
+    uvicorn is told of the others only, so it makes no cycle, event and timer for each of the many.
     """
 
     max_header: ClassVar[int]
     max_connections: ClassVar[int]
     count: ClassVar[Callable[[int], None]]
     at_once: ClassVar[Any]
+    targets: ClassVar[Targets]
     outbox: ClassVar[Outbox]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Joined(transport, self.outbox))
         self._head = 0  # bytes that came of a head whose end did not
         self._may_be_large = False
-        self._deferred: Any = None
+        self._held: list[bytes] | None = None  # the body of a request that uvicorn does not know of
+        self.answered: Scope | None = None  # the last request that it was not told of
         if len(self.connections) > self.max_connections:
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
@@ -54,13 +59,14 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         before = self.scope
         self._may_be_large = self._head + len(data) > self.max_header
         super().data_received(data)
-        if self._deferred is not None:
-            self._start_deferred()  # the rest of its body is still to come
+        if self._held is not None:
+            self._tell(self._held)  # the rest of its body is still to come
         if not in_head(self):
             self._head = 0
             return
         # What came with the end of an earlier request is mostly that: its bytes are not counted.
-        self._head = self._head + len(data) if self.cycle is None or self.scope is before else 0
+        idle = self.cycle is None and self.answered is None
+        self._head = self._head + len(data) if idle or self.scope is before else 0
         if self._head > self.max_header:
             self._refuse_head()
 
@@ -68,7 +74,34 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         if self._may_be_large and head_bytes(self) > self.max_header:
             self._refuse_head()
             raise ValueError("the head is too large")  # which ends the parser, before there is a request
-        super().on_headers_complete()
+        parser, cycle = self.parser, self.cycle
+        target = self.targets.get((parser.get_method(), self.url))
+        if (
+            target is None
+            or self.expect_100_continue
+            or not (cycle is None or cycle.response_complete)
+            or not parser.should_keep_alive()
+            or parser.get_http_version() != "1.1"
+            or parser.should_upgrade()
+        ):
+            super().on_headers_complete()
+        else:
+            self.scope["method"], self.scope["path"] = target
+            self._held = []
+
+    def on_body(self, body: bytes) -> None:
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.append(body)
+
+    def on_message_complete(self) -> None:
+        pieces = self._held
+        if pieces is None:
+            super().on_message_complete()
+        elif not self._answer(pieces[0] if len(pieces) == 1 else b"".join(pieces)):
+            self._tell(pieces)
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         refuse(self, 400, "this is no HTTP request")
@@ -76,38 +109,24 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
     def _refuse_head(self) -> None:
         refuse(self, 431, f"the request line and headers are larger than {self.max_header} bytes")
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        # Called when the head is read; what has waited behind another request is whole already.
-        if self.at_once is not None and cycle.more_body and not cycle.waiting_for_100_continue:
-            self._deferred = app
-        else:
-            super()._start_asgi_task(cycle, app)
+    def _tell(self, pieces: list[bytes]) -> None:
+        """Go on as uvicorn would have begun."""
+        self._held = None
+        super().on_headers_complete()
+        for piece in pieces:
+            super().on_body(piece)
 
-    def _start_deferred(self) -> None:
-        app, self._deferred = self._deferred, None
-        super()._start_asgi_task(self.cycle, app)
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if self._deferred is not None:
-            if self._answer(self.cycle):
-                self._deferred = None
-            else:
-                self._start_deferred()
-
-    def _answer(self, cycle: Any) -> bool:
+    def _answer(self, body: bytes) -> bool:
         """Answer the request at hand, whose body is whole, if that needs no waiting."""
-        at_once = self.at_once
-        if at_once is None or self.flow.write_paused or self.transport.is_closing():
+        if self.flow.write_paused or self.transport.is_closing():
             return False
-        response = at_once(cycle.scope, bytes(cycle.body))
+        response = self.at_once(self.scope, body)
         if response is None:
             return False
-        cycle.response_started = cycle.response_complete = True
-        self.transport.write_soon(response.bytes(self.server_state.default_headers, cycle.keep_alive))
-        if not cycle.keep_alive:
-            self.transport.close()
-        super().on_response_complete()
+        self._held = None
+        self.answered = self.scope
+        self.server_state.total_requests += 1
+        self.transport.write_soon(response.bytes(self.server_state.default_headers))
         return True
 
     def on_response_complete(self) -> None:
@@ -182,8 +201,15 @@ class Joined:
 
 def in_head(protocol: Any) -> bool:
     """Whether a connection waits for its first request, or has sent a part of a request's head."""
-    cycle = protocol.cycle
-    return cycle is None or cycle.scope is not protocol.scope
+    scope, cycle = protocol.scope, protocol.cycle
+    if cycle is not None and cycle.scope is scope:
+        return False
+    return scope is None or protocol.answered is not scope
+
+
+def is_idle(protocol: Any) -> bool:
+    """Whether a connection waits for another request than its first."""
+    return protocol.answered is not None and protocol.answered is protocol.scope
 
 
 def head_bytes(protocol: Any) -> int:
@@ -193,15 +219,21 @@ def head_bytes(protocol: Any) -> int:
 
 
 def limited(
-    max_header: int, max_connections: int, count: Callable[[int], None], at_once: AtOnce | None = None
+    max_header: int,
+    max_connections: int,
+    count: Callable[[int], None],
+    at_once: AtOnce | None = None,
+    targets: Targets = NOTHING,
 ) -> type[asyncio.Protocol]:
-    """The protocol class with these limits, which asks ``at_once`` for a response first.
+    """The protocol class with these limits.
 
-    count  is told the status of every answer that :func:`refuse` gives
+    count    is told the status of every answer that :func:`refuse` gives
+    at_once  is asked for a response to a whole request
+    targets  method and path, as text, of the requests it may have one for
     """
     names: dict[str, Any] = {"max_header": max_header, "max_connections": max_connections}
-    names |= {"count": staticmethod(count)}
-    names |= {"at_once": None if at_once is None else staticmethod(at_once), "outbox": Outbox()}
+    names |= {"count": staticmethod(count), "outbox": Outbox()}
+    names |= {"at_once": staticmethod(at_once), "targets": targets} if at_once else {"targets": NOTHING}
     return type("LimitedProtocol", (LimitedProtocol,), names)
 
 
@@ -223,9 +255,9 @@ def refuse(protocol: Any, status: int, text: str) -> None:
 class Sweeper:
     """Lets connections go that take too long; looks at them while :meth:`run` runs."""
 
-    def __init__(self, connections: set[Any], header_seconds: float) -> None:
+    def __init__(self, connections: set[Any], header_seconds: float, idle_seconds: float) -> None:
         self._connections = connections
-        self._header_seconds = header_seconds
+        self._header_seconds, self._idle_seconds = header_seconds, idle_seconds
         # What each connection was seen waiting for, and since when.
         self._waiting: dict[Any, tuple[object, float]] = {}
 
@@ -247,20 +279,25 @@ class Sweeper:
             same = known is not None and known[0] is what
             since = known[1] if known is not None and same else now
             waiting[protocol] = (what, since)
-            stalled = what is protocol.transport
-            if now - since < (STALLED_SECONDS if stalled else self._header_seconds):
-                continue
-            if stalled:
-                protocol.transport.abort()
-            else:
-                refuse(protocol, 408, f"no request within {self._header_seconds:g} s; send it faster")
+            self._end(protocol, what, now - since)
         self._waiting = waiting
+
+    def _end(self, protocol: Any, what: Any, seconds: float) -> None:
+        """End a connection that has been waiting for ``what`` for too long."""
+        if what is protocol.transport:
+            if seconds >= STALLED_SECONDS:
+                what.abort()
+        elif is_idle(protocol):
+            if seconds >= self._idle_seconds:
+                protocol.transport.close()
+        elif seconds >= self._header_seconds:
+            refuse(protocol, 408, f"no request within {self._header_seconds:g} s; send it faster")
 
     @staticmethod
     def _what(protocol: Any) -> object:
         """What a connection waits for, the same object for as long as it is the same; None: nothing."""
         if protocol.transport.is_closing() or protocol.flow.write_paused:
             return protocol.transport
-        if in_head(protocol):
+        if is_idle(protocol) or in_head(protocol):
             return protocol.scope if protocol.scope is not None else protocol
         return None

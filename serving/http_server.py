@@ -40,7 +40,9 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         # The access log sees what the application answers.
         at_once = None if settings.access_log else app.answer_at_once
-        http = limited(settings.max_header, settings.max_connections, app.count_refusal, at_once)
+        http = limited(
+            settings.max_header, settings.max_connections, app.count_refusal, at_once, app.at_once_targets
+        )
         config = uvicorn.Config(
             AccessLog(app) if settings.access_log else app, loop="auto",
             http=http, ws="none", lifespan="on",
@@ -84,7 +86,7 @@ class HttpServer(uvicorn.Server):
     async def main_loop(self) -> None:
         self._ready()
         sweep = asyncio.create_task(
-            Sweeper(self.server_state.connections, self._settings.header_seconds).run()
+            Sweeper(self.server_state.connections, self._settings.header_seconds, IDLE_SECONDS).run()
         )
         try:
             await super().main_loop()
