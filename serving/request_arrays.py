@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.jit import inlined
 from ftrl_engine.kept import Kept
-from ftrl_engine.plan import Plan, make_plan
+from ftrl_engine.plan import TOKEN, TOKENS, Plan, make_plan
 from ftrl_engine.schema import MAX_CROSS_FIELDS, Schema
 from ftrl_engine.sink import MAX_ROW_FEATURES, make_sink
 
@@ -20,11 +21,13 @@ MISSING, RAW_DECIMAL = -1, -2
 NONE, CONTEXT = -1, -1
 # Cells of Work.state. What the caller reads: the value (or -1) and the row (or -1, the context) at
 # fault. The others: the fields that changed no score, the schema's fields without a value, features
-# computed for the request, the keys looked up, the context's entries, linked cells, and of the row at
-# hand its features, the schema's fields that have one, whether it hides a field of the context, whether
-# every value is one cell of a plain key.
+# computed for the request, the keys looked up, the context's entries, linked cells; of the row at hand
+# its features, the schema's fields that have one, whether it hides a field of the context, whether every
+# value is one cell of a plain key; the schema's fields; the context's linked cells, features and fields.
 VALUE, ROW, UNKNOWN_FIELDS, MISSING_FIELDS = range(4)
-FEATURES, KEYS, ENTRIES, LINKED, ROW_FEATURES, PRESENT, HIDES, PLAIN = range(4, 12)
+FEATURES, KEYS, ENTRIES, LINKED = range(4, 8)
+ROW_FEATURES, PRESENT, HIDES, PLAIN = range(8, 12)
+NAMED, CONTEXT_LINKED, CONTEXT_FEATURES, CONTEXT_PRESENT = range(12, 16)
 # Columns of Work.entries and of Work.fields; the first probability among the results.
 FIELD, COUNT, HIDDEN_IN = range(3)
 FIRST_RESULT = 2
@@ -32,6 +35,11 @@ CONTEXT_HEAD, ROW_HEAD, GIVEN_IN, PRESENT_IN = range(4)
 # What Work.notes has of a key.
 KEY_FIELD, KEY_WAY, KEY_ENTRY, KEY_PLAIN = range(4)
 NOTES = 4
+# What Likeness has of a key, and of how many.
+LIKE_START, LIKE_END, LIKE_MASK, LIKE_SALT = range(4)
+LIKE_PLACE, LIKE_LENGTH, LIKE_FIELD, LIKE_WAY = range(4)
+LIKE_WORDS, LIKE_FACTS = 4, 4
+MAX_LIKE = 256
 
 
 class Values(NamedTuple):
@@ -70,6 +78,20 @@ class Scan(NamedTuple):
     stamps: NDArray[np.int64]
 
 
+class Likeness(NamedTuple):
+    """What a candidate is expected to look like: see :mod:`serving.request_like`.
+
+    words    uint64, LIKE_WORDS for each key: the first and the last eight bytes up to the value, which of
+             them belong to it, the key's salt
+    facts    int64, LIKE_FACTS for each key: where that text begins, its length, the key's field and way
+    known    int64[1], how many keys there are
+    """
+
+    words: NDArray[np.uint64]
+    facts: NDArray[np.int64]
+    known: NDArray[np.int64]
+
+
 class Work(NamedTuple):
     """Scratch for K keys and N values, E of them in the context (T cells, F fields of the schema, C crosses).
 
@@ -85,6 +107,7 @@ class Work(NamedTuple):
              gives it, the row that has a feature of it
     cross_margin float64[C], cross_count int64[C]: of the crosses in the context alone
     path, path_hashes, path_values: the combination at hand
+    shared   float64[1], the margin of the context without its crosses
     state    int64[16]: where the work stands
     """
 
@@ -103,6 +126,7 @@ class Work(NamedTuple):
     path: NDArray[np.int64]
     path_hashes: NDArray[np.uint64]
     path_values: NDArray[np.float64]
+    shared: NDArray[np.float64]
     state: NDArray[np.int64]
 
 
@@ -130,6 +154,15 @@ def make_scan(keys: int, stamps: int) -> Scan:
     return Scan(starts, ends, numbers, np.zeros(1 + stamps, dtype=np.int64))
 
 
+def make_likeness() -> Likeness:
+    """No likeness yet."""
+    words, facts = (
+        np.empty(LIKE_WORDS * MAX_LIKE, dtype=np.uint64),
+        np.empty(LIKE_FACTS * MAX_LIKE, dtype=np.int64),
+    )
+    return Likeness(words, facts, np.zeros(1, dtype=np.int64))
+
+
 def make_work(plan: Plan, entries: int, values: int) -> Work:
     """Scratch for ``values`` values of as many keys, at most ``entries`` of them in the context.
 
@@ -152,6 +185,7 @@ def make_work(plan: Plan, entries: int, values: int) -> Work:
         path=np.empty(MAX_CROSS_FIELDS, dtype=np.int64),
         path_hashes=np.empty(MAX_CROSS_FIELDS + 1, dtype=np.uint64),
         path_values=np.empty(MAX_CROSS_FIELDS + 1),
+        shared=np.zeros(1),
         state=np.zeros(16, dtype=np.int64),
     )
 
@@ -165,13 +199,19 @@ def _examples() -> tuple[tuple[Any, ...], ...]:
     plan, none = make_plan(Schema(), 1), np.empty(0, dtype=np.int64)
     values = Values(none, none.astype(np.uint64), none, none, none, none, none.astype(np.uint8))
     weights = Weights(none.astype(np.uint32), none.astype(np.float32), 0.0)
-    scan, work = make_scan(0, 0), make_work(plan, 0, 0)
-    return plan, make_sink(0, 0), values, scan, work, weights, make_answer(0)
+    scan, like, work = make_scan(0, 0), make_likeness(), make_work(plan, 0, 0)
+    return plan, make_sink(0, 0), values, scan, like, work, weights, make_answer(0)
 
 
-# What a request's kernels are called with: plan, sink, values, scan, work, weights, answer as one array.
+# What a request's kernels are called with: plan, sink, values, scan, likeness, work, weights and answer.
 KEPT = Kept(_examples)
 recall = KEPT.recall
+
+
+@inlined
+def is_token_kind(kind: int) -> bool:
+    """Whether a decimal as the client wrote it has no meaning: its token is that of its shortest form."""
+    return kind == TOKEN or kind == TOKENS
 
 
 def table_size(entries: int) -> int:

@@ -1,10 +1,8 @@
-"""The fast way from the bytes of a request to its values, in one compiled pass.
+"""The objects of a request from bytes to values, the fast way.
 
-It takes ``{"context": {...}, "candidates": [{...}, ...]}`` in this order, either one left out,
-whose objects hold text without escapes, numbers, truth values, null, and lists of text and
-whole numbers. Everything else (escapes, nesting, other keys, a key that occurs twice, anything
-malformed or above a limit) is left to :mod:`serving.request_values`, which gives the same values
-or says what is wrong.
+It takes objects of text without escapes, numbers, truth values, null, and lists of text and whole
+numbers. Everything else (escapes, nesting, a key that occurs twice, anything malformed or above a
+limit) is left to :mod:`serving.request_values`, which gives the same values or says what is wrong.
 
 Candidates mostly have the same keys in the same order, so each key is compared with the one at the
 same place of the object before, and only another one is hashed.
@@ -19,40 +17,37 @@ from ftrl_engine.hashing import xxh64
 from ftrl_engine.intrinsics import at, load32, load64, put_at, string_mask, trailing_zeros
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.values import FALSE_FORM, INTEGER_FORM, TEXT, TRUE_FORM, WORD
-from serving.request_arrays import MISSING, RAW_DECIMAL, Scan, Values, recall
+from serving.request_arrays import MISSING, RAW_DECIMAL, Scan, Values
 
-SLOW_REQUEST = -1
 # Bytes that must be writable after the request; zeros there end every scan.
 ROOM = 64
 # Stamps of the keys of an object, by the lowest bits of their hashes.
 KEY_CELLS = 4096
 MAX_FAST_KEYS = 1024
-_SLOW = -3
+SLOW_FORM = -3
 _LONGEST_INTEGER = 18  # more digits may not fit 64 bits
 _LONGEST_DECIMAL = 64  # such a one is finite if its exponent has at most two digits
-_QUOTE, _OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST, _COLON, _COMMA = 34, 123, 125, 91, 93, 58, 44
+QUOTE, OPEN, CLOSE, OPEN_LIST, CLOSE_LIST, COLON, COMMA = 34, 123, 125, 91, 93, 58, 44
 _MINUS, _PLUS, _DOT, _ZERO, _NINE, _SMALL_E = 45, 43, 46, 48, 57, 101
-_SPACE, _TAB, _LINE, _RETURN = 32, 9, 10, 13
+SPACE, _TAB, _LINE, _RETURN = 32, 9, 10, 13
 
 _TRUE, _ALSE, _NULL = (np.uint32(int.from_bytes(word, "little")) for word in (b"true", b"alse", b"null"))
-_CONTEXT, _CANDIDA = (np.uint64(int.from_bytes(word, "little")) for word in (b'"context', b'"candida'))
-_TES = np.uint32(int.from_bytes(b'tes"', "little"))  # ends "candidates"
 
 
 @kernel
 def _skip_spaces(data: NDArray[np.uint8], i: int) -> int:
-    while data[i] == _SPACE or data[i] == _LINE or data[i] == _RETURN or data[i] == _TAB:
+    while data[i] == SPACE or data[i] == _LINE or data[i] == _RETURN or data[i] == _TAB:
         i += 1
     return i
 
 
 @inlined
-def _skip_space(data: NDArray[np.uint8], i: int) -> int:
-    return i if at(data, i) > _SPACE else _skip_spaces(data, i)
+def skip_space(data: NDArray[np.uint8], i: int) -> int:
+    return i if at(data, i) > SPACE else _skip_spaces(data, i)
 
 
 @inlined
-def _string_end(data: NDArray[np.uint8], i: int) -> int:
+def string_end(data: NDArray[np.uint8], i: int) -> int:
     """The index of the first quote, backslash or control byte from ``i`` on."""
     found = string_mask(data, i)
     while found == np.uint32(0):
@@ -69,8 +64,8 @@ def _digits(data: NDArray[np.uint8], i: int) -> int:
 
 
 @kernel
-def _bare_word(data: NDArray[np.uint8], lo: int) -> tuple[int, int]:
-    """(end, form) of the number, true, false or null at ``lo``; form _SLOW where it is none."""
+def bare_word(data: NDArray[np.uint8], lo: int) -> tuple[int, int]:
+    """(end, form) of the number, true, false or null at ``lo``; form SLOW_FORM where it is none."""
     word = load32(data, lo)
     if word == _TRUE:
         return lo + 4, TRUE_FORM
@@ -81,14 +76,14 @@ def _bare_word(data: NDArray[np.uint8], lo: int) -> tuple[int, int]:
     first = lo + 1 if data[lo] == _MINUS else lo
     end = _digits(data, first)
     if end == first or (data[first] == _ZERO and end > first + 1):
-        return end, _SLOW
+        return end, SLOW_FORM
     if data[end] != _DOT and data[end] | 32 != _SMALL_E:
         negative_zero = first > lo and data[first] == _ZERO
-        return end, _SLOW if negative_zero or end - first > _LONGEST_INTEGER else INTEGER_FORM
+        return end, SLOW_FORM if negative_zero or end - first > _LONGEST_INTEGER else INTEGER_FORM
     if data[end] == _DOT:
         after = _digits(data, end + 1)
         if after == end + 1:
-            return after, _SLOW
+            return after, SLOW_FORM
         end = after
     exponent = 0
     if data[end] | 32 == _SMALL_E:
@@ -96,8 +91,8 @@ def _bare_word(data: NDArray[np.uint8], lo: int) -> tuple[int, int]:
         end = _digits(data, start)
         exponent = end - start
         if exponent == 0:
-            return end, _SLOW
-    return end, _SLOW if end - lo > _LONGEST_DECIMAL or exponent > 2 else RAW_DECIMAL
+            return end, SLOW_FORM
+    return end, SLOW_FORM if end - lo > _LONGEST_DECIMAL or exponent > 2 else RAW_DECIMAL
 
 
 @inlined
@@ -163,30 +158,30 @@ def _scan_list(
     # The list itself hides the context's value, even where it is empty.
     keys[count], forms[count], starts[count], ends[count] = key, MISSING, i, i
     count += 1
-    i = _skip_space(data, i)
-    if data[i] == _CLOSE_LIST:
+    i = skip_space(data, i)
+    if data[i] == CLOSE_LIST:
         return i + 1, count
     while count < len(forms):
         lo = i
-        if data[i] == _QUOTE:
+        if data[i] == QUOTE:
             lo = i + 1
-            end = _string_end(data, lo)
-            form = WORD if data[end] == _QUOTE else _SLOW
+            end = string_end(data, lo)
+            form = WORD if data[end] == QUOTE else SLOW_FORM
             i = end + 1
         else:
-            end, form = _bare_word(data, lo)
+            end, form = bare_word(data, lo)
             i = end
-        if form == _SLOW or form == RAW_DECIMAL:
+        if form == SLOW_FORM or form == RAW_DECIMAL:
             return -1, count
         if form != MISSING:
             keys[count], forms[count], starts[count], ends[count] = key, WORD, lo, end
             count += 1
-        i = _skip_space(data, i)
-        if data[i] == _CLOSE_LIST:
+        i = skip_space(data, i)
+        if data[i] == CLOSE_LIST:
             return i + 1, count
-        if data[i] != _COMMA:
+        if data[i] != COMMA:
             return -1, count
-        i = _skip_space(data, i + 1)
+        i = skip_space(data, i + 1)
     return -1, count
 
 
@@ -194,25 +189,25 @@ def _scan_list(
 def _scan_value(values: Values, i: int, count: int, key: int) -> tuple[int, int]:
     """(the index after the value at ``i``, or -1; the values there are then)."""
     data = values.data
-    if data[i] == _OPEN_LIST:
+    if data[i] == OPEN_LIST:
         return _scan_list(data, i + 1, values.keys, values.forms, values.starts, values.ends, key, count)
     lo = i
-    if data[i] == _QUOTE:
+    if data[i] == QUOTE:
         lo = i + 1
-        end = _string_end(data, lo)
-        form = TEXT if data[end] == _QUOTE else _SLOW
+        end = string_end(data, lo)
+        form = TEXT if data[end] == QUOTE else SLOW_FORM
         i = end + 1
     else:
-        end, form = _bare_word(data, lo)
+        end, form = bare_word(data, lo)
         i = end
-    if form == _SLOW:
+    if form == SLOW_FORM:
         return -1, count
     _put(values, count, key, form, lo, end)
     return i, count + 1
 
 
 @inlined
-def _scan_object(
+def scan_object(
     values: Values, scan: Scan, i: int, count: int, place: int, before: int, numbers: int
 ) -> tuple[int, int, int, int]:
     """(the index after the object at ``i``, or -1; values, places of keys and numbers that there are then).
@@ -221,12 +216,12 @@ def _scan_object(
     that follow each other there need no look at the others; all are noted as soon as another one is met.
     """
     data, first, noted = values.data, place, False
-    if data[i] != _OPEN:
+    if data[i] != OPEN:
         return -1, count, place, numbers
-    i = _skip_space(data, i + 1)
-    if data[i] == _CLOSE:
+    i = skip_space(data, i + 1)
+    if data[i] == CLOSE:
         return i + 1, count, place, numbers
-    while data[i] == _QUOTE and count < len(values.forms) and place - first < MAX_FAST_KEYS:
+    while data[i] == QUOTE and count < len(values.forms) and place - first < MAX_FAST_KEYS:
         lo = i + 1
         same = _expected(data, scan, before, first, lo)
         if same >= 0:
@@ -234,8 +229,8 @@ def _scan_object(
             end = lo + at(scan.ends, same) - at(scan.starts, same)
             key = at(scan.numbers, same)
         else:
-            end = _string_end(data, lo)
-            if data[end] != _QUOTE:
+            end = string_end(data, lo)
+            if data[end] != QUOTE:
                 break
             key = numbers
             values.salts[key] = xxh64(data, lo, end, np.uint64(0))
@@ -249,92 +244,16 @@ def _scan_object(
         put_at(scan.ends, place, end)
         put_at(scan.numbers, place, key)
         place += 1
-        i = _skip_space(data, end + 1)
-        if data[i] != _COLON:
+        i = skip_space(data, end + 1)
+        if data[i] != COLON:
             break
-        i, count = _scan_value(values, _skip_space(data, i + 1), count, key)
+        i, count = _scan_value(values, skip_space(data, i + 1), count, key)
         if i < 0:
             break
-        i = _skip_space(data, i)
-        if data[i] == _CLOSE:
+        i = skip_space(data, i)
+        if data[i] == CLOSE:
             return i + 1, count, place, numbers
-        if data[i] != _COMMA:
+        if data[i] != COMMA:
             break
-        i = _skip_space(data, i + 1)
+        i = skip_space(data, i + 1)
     return -1, count, place, numbers
-
-
-@inlined
-def _after_key(data: NDArray[np.uint8], i: int, start: np.uint64, more: int) -> int:
-    """The index after a top-level key and its colon, or -1: eight bytes, ``more`` bytes, a quote."""
-    quote = i + 8 + more
-    if load64(data, i) != start or data[quote] != _QUOTE:
-        return -1
-    i = _skip_space(data, quote + 1)
-    return _skip_space(data, i + 1) if data[i] == _COLON else -1
-
-
-@inlined
-def _enter_candidates(data: NDArray[np.uint8], i: int) -> int:
-    """The index of the first thing in the list of candidates whose key is at ``i``, or -1."""
-    inside = _after_key(data, i, _CANDIDA, 3)
-    if inside < 0 or load32(data, i + 8) != _TES or data[inside] != _OPEN_LIST:
-        return -1
-    return _skip_space(data, inside + 1)
-
-
-@kernel
-def scan_request(words: NDArray[np.uint64], size: int) -> int:
-    """Read the request in ``data[:size]``, which is valid UTF-8; its number of rows or SLOW_REQUEST.
-
-    ``words`` are those of :data:`serving.request_arrays.KEPT`. At least ROOM bytes of ``data`` follow
-    the request and are written. ``bounds`` has one cell more than candidates are allowed.
-    """
-    _, _, values, scan, _, _, _ = recall(words)
-    data, bounds = values.data, values.bounds
-    data[size : size + ROOM] = 0
-    bounds[0] = 0
-    rows, count = -1, 0  # row -1 is the context
-    place, before, numbers = 0, 0, 0  # of the next key; of the first key of the object before
-    i = _skip_space(data, 0)
-    if data[i] != _OPEN:
-        return SLOW_REQUEST
-    key = _skip_space(data, i + 1)
-    i = _after_key(data, key, _CONTEXT, 0)
-    if i < 0:
-        i = _enter_candidates(data, key)
-        rows = 0
-    while True:
-        if i < 0:
-            return SLOW_REQUEST
-        if rows == 0 and data[i] == _CLOSE_LIST:
-            i += 1
-            break
-        first = place
-        i, count, place, numbers = _scan_object(values, scan, i, count, place, before, numbers)
-        if i < 0:
-            return SLOW_REQUEST
-        before = first
-        bounds[rows + 1] = count
-        i = _skip_space(data, i)
-        if rows < 0:
-            if data[i] != _COMMA:
-                break
-            i = _enter_candidates(data, _skip_space(data, i + 1))
-            rows = 0
-            continue
-        rows += 1
-        if data[i] == _CLOSE_LIST:
-            i += 1
-            break
-        if data[i] != _COMMA or rows + 1 >= len(bounds):
-            return SLOW_REQUEST
-        i = _skip_space(data, i + 1)
-    i = _skip_space(data, i)
-    if data[i] != _CLOSE or _skip_space(data, i + 1) != size:
-        return SLOW_REQUEST
-    if rows < 0:
-        # The context alone is one event: a row that adds nothing.
-        bounds[1] = count
-        rows = 1
-    return rows

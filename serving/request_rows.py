@@ -22,7 +22,7 @@ from ftrl_engine.counted_values import add_counted_value, way_of
 from ftrl_engine.intrinsics import at, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
-from ftrl_engine.plan import CROSSED, KIND, SKIP, TOKEN, TOKENS, UNKNOWN, Plan, find_field
+from ftrl_engine.plan import CROSSED, KIND, SKIP, UNKNOWN, Plan, find_field
 from ftrl_engine.sink import (
     MAX_ROW_FEATURES,
     OK,
@@ -37,7 +37,10 @@ from ftrl_engine.sink import (
 from ftrl_engine.values import DECIMAL_FORM, WORD, kind_of
 from serving.request_arrays import (
     CONTEXT,
+    CONTEXT_FEATURES,
     CONTEXT_HEAD,
+    CONTEXT_LINKED,
+    CONTEXT_PRESENT,
     COUNT,
     ENTRIES,
     FEATURES,
@@ -54,6 +57,7 @@ from serving.request_arrays import (
     LINKED,
     MISSING,
     MISSING_FIELDS,
+    NAMED,
     NONE,
     NOTES,
     PLAIN,
@@ -68,10 +72,10 @@ from serving.request_arrays import (
     Values,
     Weights,
     Work,
+    is_token_kind,
     recall,
 )
 from serving.request_crosses import sum_crosses, weight_of
-from serving.request_json import SLOW_REQUEST, scan_request
 
 # Features computed for one request; it bounds the time that other requests wait.
 MAX_REQUEST_FEATURES = 1 << 22
@@ -103,8 +107,7 @@ def _add_cells(plan: Plan, sink: Sink, values: Values, work: Work, i: int, cells
     field, way = at(work.notes, NOTES * key + KEY_FIELD), at(work.notes, NOTES * key + KEY_WAY)
     if form == RAW_DECIMAL:
         form = DECIMAL_FORM
-        kind = kind_of(plan, field)
-        if kind == TOKEN or kind == TOKENS:
+        if is_token_kind(kind_of(plan, field)):
             fail(sink, SLOW)
     return add_counted_value(
         plan, sink, cells, way, field, at(values.salts, key), form,
@@ -270,21 +273,93 @@ def _sum_missing(plan: Plan, work: Work, weights: Weights, row: int, mask: int) 
     return margin
 
 
-@inlined
-def _clear(values: Values, work: Work) -> int:
+@kernel
+def begin_request(words: NDArray[np.uint64]) -> int:
     """Empty the scratch; returns the mask of the table of entries."""
+    plan, _, values, _, _, work, _, _ = recall(words)
     size = 16
     while size < 2 * values.bounds[0]:
         size *= 2
     for cell in range(size):
         work.table[cell] = NONE
+    for cell in range(len(work.state)):
+        work.state[cell] = 0
     for field in range(len(work.fields)):
         work.fields[field, CONTEXT_HEAD] = NONE
         work.fields[field, GIVEN_IN] = CONTEXT - 1
         work.fields[field, PRESENT_IN] = CONTEXT - 1
-    for cell in range(len(work.state)):
-        work.state[cell] = 0
+        work.state[NAMED] += 1 if plan.fields[field, KIND] != SKIP else 0
     return size - 1
+
+
+@inlined
+def begin_row(work: Work, row: int) -> None:
+    """Start a row, the context first."""
+    state = work.state
+    state[ROW], state[PRESENT], state[HIDES], state[LINKED] = row, 0, 0, state[CONTEXT_LINKED]
+
+
+@inlined
+def _add_context(work: Work, row: int, margin: float) -> float:
+    state = work.state
+    if state[HIDES] == 1:
+        return margin + _sum_visible(work, row)
+    state[PRESENT] += state[CONTEXT_PRESENT]
+    state[ROW_FEATURES] += state[CONTEXT_FEATURES]
+    return margin + float(work.shared[0])
+
+
+@inlined
+def finish_row(
+    plan: Plan, work: Work, weights: Weights, results: NDArray[np.float64], row: int, margin: float, mask: int
+) -> int:
+    """Add to the margin of a row's own values what else it has, and write its probability; OK or why not."""
+    state = work.state
+    if row == CONTEXT:
+        work.shared[0] = margin
+        state[CONTEXT_PRESENT], state[CONTEXT_FEATURES] = state[PRESENT], state[ROW_FEATURES]
+        state[CONTEXT_LINKED] = state[LINKED]
+    else:
+        margin = _add_context(work, row, margin)
+    margin += sum_crosses(plan, work, weights, row)
+    state[VALUE] = NONE
+    if state[FEATURES] > MAX_REQUEST_FEATURES:
+        return TOO_MUCH_WORK
+    if state[ROW_FEATURES] > MAX_ROW_FEATURES:
+        return TOO_MANY_FEATURES
+    if row != CONTEXT:
+        margin += _sum_missing(plan, work, weights, row, mask)
+        if not math.isfinite(margin + weights.intercept):
+            return NOT_FINITE
+        state[MISSING_FIELDS] += state[NAMED] - state[PRESENT]
+        results[FIRST_RESULT + row] = sigmoid(margin + weights.intercept)
+    return OK
+
+
+@inlined
+def end_request(work: Work, results: NDArray[np.float64]) -> None:
+    """Write what was counted over all rows."""
+    results[0], results[1] = work.state[UNKNOWN_FIELDS], work.state[MISSING_FIELDS]
+
+
+@kernel
+def score_row(words: NDArray[np.uint64], row: int, first: int, end: int, mask: int) -> int:
+    """Write the probability of a row with the values from ``first`` to ``end``; OK or why not.
+
+    The row CONTEXT comes first and has none.
+    """
+    plan, sink, values, _, _, work, weights, answer = recall(words)
+    begin_row(work, row)
+    _make_cells(plan, sink, values, work, first, end, mask)
+    if status(sink) != OK:
+        return status(sink)
+    if work.state[FEATURES] > MAX_REQUEST_FEATURES:
+        return TOO_MUCH_WORK
+    if row != CONTEXT and work.state[PLAIN] == 1:
+        margin = _sum_plain(plan, sink, values, work, weights, row, first, end)
+    else:
+        margin = _sum_values(plan, sink, values, work, weights, row, first, end, mask)
+    return finish_row(plan, work, weights, answer.results, row, margin, mask)
 
 
 @kernel
@@ -294,60 +369,14 @@ def score_request(words: NDArray[np.uint64], rows: int) -> int:
     ``words`` are those of :data:`serving.request_arrays.KEPT`. ``Work.state`` tells the value and the
     row at fault.
     """
-    plan, sink, values, _, work, weights, answer = recall(words)
-    results = answer.results
-    mask = _clear(values, work)
-    state = work.state
-    named = 0
-    for field in range(len(plan.fields)):
-        named += 1 if plan.fields[field, KIND] != SKIP else 0
-    shared, present, features, linked = 0.0, 0, 0, 0
-    first, end = 0, 0
+    _, _, values, _, _, work, _, answer = recall(words)
+    mask = begin_request(words)
+    first = 0
     for row in range(CONTEXT, rows):
-        state[ROW], state[PRESENT], state[HIDES], state[LINKED] = row, 0, 0, linked
-        first, end = end, values.bounds[row + 1]
-        _make_cells(plan, sink, values, work, first, end, mask)
-        if status(sink) != OK:
-            return status(sink)
-        if state[FEATURES] > MAX_REQUEST_FEATURES:
-            return TOO_MUCH_WORK
-        if row != CONTEXT and state[PLAIN] == 1:
-            margin = _sum_plain(plan, sink, values, work, weights, row, first, end)
-        else:
-            margin = _sum_values(plan, sink, values, work, weights, row, first, end, mask)
-        if row == CONTEXT:
-            shared, present, features, linked = margin, state[PRESENT], state[ROW_FEATURES], state[LINKED]
-        elif state[HIDES] == 1:
-            margin += _sum_visible(work, row)
-        else:
-            margin += shared
-            state[PRESENT] += present
-            state[ROW_FEATURES] += features
-        margin += sum_crosses(plan, work, weights, row)
-        if state[FEATURES] > MAX_REQUEST_FEATURES:
-            return TOO_MUCH_WORK
-        state[VALUE] = NONE
-        if state[ROW_FEATURES] > MAX_ROW_FEATURES:
-            return TOO_MANY_FEATURES
-        if row != CONTEXT:
-            margin += _sum_missing(plan, work, weights, row, mask)
-            if not math.isfinite(margin + weights.intercept):
-                return NOT_FINITE
-            state[MISSING_FIELDS] += named - state[PRESENT]
-            results[FIRST_RESULT + row] = sigmoid(margin + weights.intercept)
-    results[0], results[1] = state[UNKNOWN_FIELDS], state[MISSING_FIELDS]
+        end = values.bounds[row + 1]
+        reason = score_row(words, row, first, end, mask)
+        if reason != OK:
+            return reason
+        first = end
+    end_request(work, answer.results)
     return OK
-
-
-@kernel
-def answer_request(words: NDArray[np.uint64], size: int, max_fields: int) -> int:
-    """Scan and score the request in ``data[:size]``; its number of rows, or SLOW_REQUEST.
-
-    More than ``max_fields`` values are left to the careful way, because an object may have too many.
-    """
-    rows = scan_request(words, size)
-    if rows < 0 or recall(words)[2].bounds[rows] > max_fields:
-        return SLOW_REQUEST
-    if score_request(words, rows) != OK:
-        return SLOW_REQUEST
-    return rows

@@ -13,6 +13,7 @@ from ftrl_engine.plan import KIND, LABEL, SKIP, WEIGHT, Plan, make_plan
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import BAD_NUMBER, OK, REASONS, TOO_MANY_FEATURES, make_sink
 from ftrl_engine.snapshot import Snapshot
+from serving.request_answer import answer_request
 from serving.request_arrays import (
     FIRST_RESULT,
     KEPT,
@@ -21,15 +22,15 @@ from serving.request_arrays import (
     Values,
     Weights,
     make_answer,
+    make_likeness,
     make_scan,
     make_work,
 )
-from serving.request_json import KEY_CELLS, MAX_FAST_KEYS, ROOM
+from serving.request_json import KEY_CELLS, ROOM
 from serving.request_rows import (
     MAX_REQUEST_FEATURES,
     NOT_FINITE,
     TOO_MUCH_WORK,
-    answer_request,
     score_request,
 )
 from serving.request_values import (
@@ -75,8 +76,6 @@ class Scorer:
     ) -> None:
         self.snapshot = snapshot
         self._max_fields = max_fields
-        # The fast way has a limit of its own, so mostly it need not look.
-        self._most_values = max_fields if max_fields < MAX_FAST_KEYS else _FAST_VALUES
         self._max_candidates, self._max_body = max_candidates, max_body
         self._plan = scoring_plan(snapshot)
         self._salts = FieldSalts()
@@ -93,11 +92,12 @@ class Scorer:
         )
         self._answer = make_answer(max_candidates)
         self._scan = make_scan(_FAST_VALUES, KEY_CELLS)
+        self._like = make_likeness()
         self._work = make_work(self._plan, _FAST_VALUES, _FAST_VALUES)
         self._fixed = (self._plan, make_sink(0, 0))
         self._weights = Weights(*snapshot.table, snapshot.intercept)
         self._words = KEPT.words(
-            *self._fixed, self._values, self._scan, self._work, self._weights, self._answer
+            *self._fixed, self._values, self._scan, self._like, self._work, self._weights, self._answer
         )
         self._results = self._answer.results
 
@@ -111,7 +111,7 @@ class Scorer:
             except UnicodeDecodeError:
                 return self.score_carefully(body)
         self._data[: len(body)] = body
-        rows = answer_request(self._words, len(body), self._most_values)
+        rows = answer_request(self._words, len(body), self._max_fields)
         if rows < 0:
             return self.score_carefully(body)
         unknown, missing, *scores = self._results[: FIRST_RESULT + rows].tolist()
@@ -125,7 +125,7 @@ class Scorer:
         values = listed.arrays()
         work = make_work(self._plan, int(values.bounds[0]), len(values.keys))
         answer = make_answer(request.rows)
-        words = KEPT.words(*self._fixed, values, self._scan, work, self._weights, answer)
+        words = KEPT.words(*self._fixed, values, self._scan, self._like, work, self._weights, answer)
         reason = score_request(words, request.rows)
         if reason != OK:
             value, row = int(work.state[VALUE]), int(work.state[ROW])

@@ -25,7 +25,7 @@ def test_a_share_compiles_into_the_cache(capsys: pytest.CaptureFixture[str]) -> 
         "libsvm.encode_libsvm",
         "jsonl.encode_json",
         "ftrl_proximal.learn_rows",
-        "request_rows.answer_request",
+        "request_answer.answer_request",
     ):
         assert any(kernel.endswith(name) for kernel in kernels), name
 
