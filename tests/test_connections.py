@@ -1,0 +1,227 @@
+"""The protocol under `ftrl serve`: what is answered at once, what uvicorn is told of, idle connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from serving.connections import STALLED_SECONDS, Sweeper, in_head, is_idle, limited
+from serving.http import Receive, Response, Scope, Send
+
+MAX_HEADER, HEADER_SECONDS, IDLE_SECONDS = 4096, 5.0, 75.0
+HOT = {(b"POST", b"/score"): ("POST", "/score")}
+
+
+class Transport:
+    """What a transport is asked for, with what was sent."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.closed = self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)}.get(name, default)
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def answer_at_once(scope: Scope, body: bytes) -> Response | None:
+    assert (scope["method"], scope["path"]) == ("POST", "/score")
+    return None if body.startswith(b"no") else Response(json.dumps(["at once", body.decode()]).encode())
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    answer = json.dumps(["the application", scope["path"], body.decode()]).encode()
+    length = [(b"content-length", str(len(answer)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def protocol_of(
+    at_once: Any = answer_at_once, refused: Callable[[int], None] = print
+) -> tuple[Any, Transport]:
+    kind = limited(MAX_HEADER, 10, refused, at_once, HOT)
+    config = uvicorn.Config(application, http=kind, lifespan="off", log_config=None, access_log=False)
+    config.load()
+    protocol: Any = kind(config=config, server_state=ServerState(), app_state={})  # type: ignore[call-arg]
+    transport = Transport()
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+def request(body: bytes, path: str = "/score", version: str = "1.1", headers: str = "") -> bytes:
+    return (
+        f"POST {path} HTTP/{version}\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+async def quiet() -> None:
+    """Let everything run that can."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def bodies(sent: bytes) -> list[Any]:
+    found = []
+    while sent:
+        head, _, sent = sent.partition(b"\r\n\r\n")
+        lengths = [
+            int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+        ]
+        found.append(json.loads(sent[: lengths[0]]))
+        sent = sent[lengths[0] :]
+    return found
+
+
+def test_a_whole_request_is_answered_where_it_is_received() -> None:
+    async def run() -> None:
+        protocol, transport = protocol_of()
+        for number in range(3):
+            assert in_head(protocol) is (number == 0)
+            protocol.data_received(request(b"a%d" % number))
+            assert protocol.cycle is None, "uvicorn is not told"
+            assert is_idle(protocol)
+            assert not in_head(protocol)
+        assert transport.sent == b"", "answers are sent in a row"
+        await quiet()
+        assert bodies(transport.sent) == [["at once", f"a{number}"] for number in range(3)]
+        assert protocol.server_state.total_requests == 3
+        assert transport.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"content-type: application/json\r\n" in transport.sent
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("data", "told", "closes"),
+    [
+        (request(b"no answer"), "/score no answer", False),
+        (request(b"a", path="/other"), "/other a", False),
+        (request(b"a", path="/score?x=1"), "/score a", False),
+        (request(b"a", headers="Connection: close\r\n"), "/score a", True),
+        (request(b"a", version="1.0"), "/score a", True),
+        (request(b"a").replace(b"POST", b"PUT"), "/score a", False),
+    ],
+)
+def test_uvicorn_is_told_of_the_others(data: bytes, told: str, closes: bool) -> None:
+    async def run() -> None:
+        protocol, transport = protocol_of()
+        protocol.data_received(data)
+        await quiet()
+        assert bodies(transport.sent) == [["the application", *told.split(maxsplit=1)]]
+        assert transport.closed is closes
+
+    asyncio.run(run())
+
+
+kinds = st.sampled_from(["at once", "no", "other", "1.1 keep-alive"])
+
+
+@given(st.lists(kinds, min_size=1, max_size=6), st.lists(st.integers(1, 600), max_size=6), st.booleans())
+def test_answers_come_in_order_however_the_bytes_come(asked: list[str], cuts: list[int], waits: bool) -> None:
+    """Cut anywhere and pipelined; each request gets its own answer."""
+    made = {
+        "at once": lambda n: request(b"a%d" % n + b"." * 40 * n),
+        "no": lambda n: request(b"no%d" % n),
+        "other": lambda n: request(b"o%d" % n, path="/other"),
+        "1.1 keep-alive": lambda n: request(b"k%d" % n, headers="Connection: keep-alive\r\n"),
+    }
+    data = b"".join(made[kind](number) for number, kind in enumerate(asked))
+
+    async def run() -> list[Any]:
+        protocol, transport = protocol_of()
+        rest = data
+        for cut in cuts:
+            piece, rest = rest[:cut], rest[cut:]
+            if piece:
+                protocol.data_received(piece)
+            if waits:
+                await quiet()
+        if rest:
+            protocol.data_received(rest)
+        await quiet()
+        assert not transport.closed
+        return bodies(transport.sent)
+
+    answers = asyncio.run(run())
+    starts = {"at once": "a", "no": "no", "other": "o", "1.1 keep-alive": "k"}
+    assert [answer[-1].rstrip(".") for answer in answers] == [f"{starts[k]}{n}" for n, k in enumerate(asked)]
+
+
+def test_what_is_held_is_sent_before_the_end() -> None:
+    async def run() -> None:
+        protocol, transport = protocol_of()
+        protocol.data_received(request(b"a"))
+        protocol.shutdown()
+        assert transport.closed
+        assert bodies(transport.sent) == [["at once", "a"]]
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_too_long_is_let_go() -> None:
+    async def run() -> None:
+        refused: list[int] = []
+        told: dict[str, tuple[Any, Transport]] = {}
+        for name in ("silent", "in the head", "idle", "idle after uvicorn", "stalled"):
+            told[name] = protocol_of(refused=refused.append)
+        told["in the head"][0].data_received(b"POST /score HTTP/1.1\r\n")
+        told["idle"][0].data_received(request(b"a"))
+        told["idle after uvicorn"][0].data_received(request(b"no"))
+        told["stalled"][0].data_received(request(b"a"))
+        told["stalled"][0].pause_writing()
+        await quiet()
+        sweeper = Sweeper({protocol for protocol, _ in told.values()}, HEADER_SECONDS, IDLE_SECONDS)
+
+        def gone() -> set[str]:
+            return {name for name, (_, transport) in told.items() if transport.closed or transport.aborted}
+
+        sweeper.sweep(0.0)
+        sweeper.sweep(HEADER_SECONDS - 0.1)
+        assert gone() == set()
+        sweeper.sweep(HEADER_SECONDS)
+        assert gone() == {"silent", "in the head"}
+        assert refused == [408, 408]
+        sweeper.sweep(STALLED_SECONDS)
+        assert gone() == {"silent", "in the head", "stalled"}
+        sweeper.sweep(IDLE_SECONDS - 0.1)
+        assert "idle" not in gone()
+        told["idle"][0].data_received(request(b"another"))
+        sweeper.sweep(IDLE_SECONDS)
+        sweeper.sweep(2 * IDLE_SECONDS - 0.2)
+        assert "idle" not in gone()
+        sweeper.sweep(2 * IDLE_SECONDS)
+        assert "idle" in gone()
+        assert "idle after uvicorn" not in gone(), "uvicorn's own timer looks after it"
+        assert refused == [408, 408]
+
+    asyncio.run(run())
