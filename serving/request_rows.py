@@ -13,16 +13,15 @@ of its fields. The hashes are those of :mod:`ftrl_engine.rows`, and so are the l
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.counted_values import add_counted_value, way_of
+from ftrl_engine.counted_values import add_counted_value
 from ftrl_engine.intrinsics import at, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
-from ftrl_engine.plan import CROSSED, KIND, SKIP, UNKNOWN, Plan, find_field
+from ftrl_engine.plan import CROSSED, KIND, SKIP, UNKNOWN, Plan
 from ftrl_engine.sink import (
     MAX_ROW_FEATURES,
     OK,
@@ -41,10 +40,7 @@ from serving.request_arrays import (
     CONTEXT_HEAD,
     CONTEXT_LINKED,
     CONTEXT_PRESENT,
-    COUNT,
-    ENTRIES,
     FEATURES,
-    FIELD,
     FIRST_RESULT,
     GIVEN_IN,
     HIDDEN_IN,
@@ -75,27 +71,13 @@ from serving.request_arrays import (
     is_token_kind,
     recall,
 )
+from serving.request_context import add_context, look_up_keys, note_entry, sum_missing
 from serving.request_crosses import sum_crosses, weight_of
 
 # Features computed for one request; it bounds the time that other requests wait.
 MAX_REQUEST_FEATURES = 1 << 22
 # Reasons beside those of ftrl_engine.sink.
 NOT_FINITE, TOO_MUCH_WORK = 100, 101
-
-
-@inlined
-def _look_up_keys(plan: Plan, values: Values, work: Work, last: int, mask: int) -> None:
-    """Note what the keys up to number ``last`` mean, as far as that is not done."""
-    for key in range(work.state[KEYS], last + 1):
-        salt = values.salts[key]
-        field = find_field(plan, salt)
-        entry = work.table[_find_entry(work, mask, salt)]
-        crossed = field != UNKNOWN and plan.fields[field, CROSSED] != 0
-        note = NOTES * key
-        work.notes[note + KEY_FIELD], work.notes[note + KEY_WAY] = field, way_of(plan, field)
-        work.notes[note + KEY_ENTRY] = entry
-        work.notes[note + KEY_PLAIN] = entry == NONE and not crossed
-    work.state[KEYS] = max(work.state[KEYS], last + 1)
 
 
 @inlined
@@ -139,36 +121,6 @@ def _note_named(plan: Plan, sink: Sink, work: Work, row: int, field: int, before
 
 
 @inlined
-def _find_entry(work: Work, mask: int, salt: np.uint64) -> int:
-    """The table's cell of a context field: its own, or the free one where it would stand."""
-    cell: Any = np.int64(salt & np.uint64(mask))
-    while work.table[cell] != NONE and work.entry_salt[work.table[cell]] != salt:
-        cell = (cell + 1) & mask
-        work.state[FEATURES] += 1  # made-up names may collide, so looking is work too
-    found: int = cell
-    return found
-
-
-@inlined
-def _note_entry(values: Values, work: Work, mask: int, key: int, margin: float, added: int) -> None:
-    """Add a value to the context's entry of its field."""
-    entry = work.notes[NOTES * key + KEY_ENTRY]
-    if entry == NONE:
-        entry = work.state[ENTRIES]
-        work.state[ENTRIES] = entry + 1
-        work.notes[NOTES * key + KEY_ENTRY] = entry
-        work.notes[NOTES * key + KEY_PLAIN] = 0
-        work.table[_find_entry(work, mask, values.salts[key])] = entry
-        work.entry_salt[entry] = values.salts[key]
-        work.entry_margin[entry] = 0.0
-        work.entries[entry, FIELD] = work.notes[NOTES * key + KEY_FIELD]
-        work.entries[entry, COUNT] = 0
-        work.entries[entry, HIDDEN_IN] = CONTEXT
-    work.entry_margin[entry] += margin
-    work.entries[entry, COUNT] += added
-
-
-@inlined
 def _make_cells(plan: Plan, sink: Sink, values: Values, work: Work, first: int, end: int, mask: int) -> None:
     """Add the cells of a row's values; the row's status says whether all of them have a meaning."""
     state = work.state
@@ -177,7 +129,7 @@ def _make_cells(plan: Plan, sink: Sink, values: Values, work: Work, first: int, 
     for i in range(first, end):
         key = at(values.keys, i)
         if key >= state[KEYS]:
-            _look_up_keys(plan, values, work, key, mask)
+            look_up_keys(plan, values, work, key, mask)
         before = cells
         cells = _add_cells(plan, sink, values, work, i, cells)
         put_at(work.ends, i, cells)
@@ -237,40 +189,13 @@ def _sum_values(
         if field != UNKNOWN:
             _note_named(plan, sink, work, row, field, lo, cells)
         if row == CONTEXT:
-            _note_entry(values, work, mask, key, margin, cells - lo)
+            note_entry(values, work, mask, key, margin, cells - lo)
         elif entry != NONE:
             work.entries[entry, HIDDEN_IN] = row
             state[HIDES] = 1
         lo = cells
     state[UNKNOWN_FIELDS] += 1 if unnamed and not known else 0
     return total
-
-
-@inlined
-def _sum_visible(work: Work, row: int) -> float:
-    """Margin of the context's fields that the row does not hide; adds to the row's counts."""
-    margin = 0.0
-    for entry in range(work.state[ENTRIES]):
-        features = work.entries[entry, COUNT]
-        if features > 0 and work.entries[entry, HIDDEN_IN] != row:
-            margin += work.entry_margin[entry]
-            work.state[ROW_FEATURES] += features
-            work.state[PRESENT] += 1 if work.entries[entry, FIELD] != UNKNOWN else 0
-    work.state[FEATURES] += work.state[ENTRIES]
-    return margin
-
-
-@inlined
-def _sum_missing(plan: Plan, work: Work, weights: Weights, row: int, mask: int) -> float:
-    """Margin of the features that say which fields have no value in the row."""
-    margin = 0.0
-    for i in range(len(plan.missing_fields)):
-        field = plan.missing_fields[i]
-        entry = work.table[_find_entry(work, mask, plan.salts[field])]
-        shared = entry != NONE and work.entries[entry, COUNT] > 0 and work.entries[entry, HIDDEN_IN] != row
-        if work.fields[field, PRESENT_IN] != row and not shared:
-            margin += weight_of(weights, np.uint32(plan.missing_hashes[i] >> plan.shift))
-    return margin
 
 
 @kernel
@@ -300,16 +225,6 @@ def begin_row(work: Work, row: int) -> None:
 
 
 @inlined
-def _add_context(work: Work, row: int, margin: float) -> float:
-    state = work.state
-    if state[HIDES] == 1:
-        return margin + _sum_visible(work, row)
-    state[PRESENT] += state[CONTEXT_PRESENT]
-    state[ROW_FEATURES] += state[CONTEXT_FEATURES]
-    return margin + float(work.shared[0])
-
-
-@inlined
 def finish_row(
     plan: Plan, work: Work, weights: Weights, results: NDArray[np.float64], row: int, margin: float, mask: int
 ) -> int:
@@ -320,7 +235,7 @@ def finish_row(
         state[CONTEXT_PRESENT], state[CONTEXT_FEATURES] = state[PRESENT], state[ROW_FEATURES]
         state[CONTEXT_LINKED] = state[LINKED]
     else:
-        margin = _add_context(work, row, margin)
+        margin = add_context(work, row, margin)
     margin += sum_crosses(plan, work, weights, row)
     state[VALUE] = NONE
     if state[FEATURES] > MAX_REQUEST_FEATURES:
@@ -328,7 +243,7 @@ def finish_row(
     if state[ROW_FEATURES] > MAX_ROW_FEATURES:
         return TOO_MANY_FEATURES
     if row != CONTEXT:
-        margin += _sum_missing(plan, work, weights, row, mask)
+        margin += sum_missing(plan, work, weights, row, mask)
         if not math.isfinite(margin + weights.intercept):
             return NOT_FINITE
         state[MISSING_FIELDS] += state[NAMED] - state[PRESENT]
