@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.counted_values import way_of
-from ftrl_engine.hashing import xxh64
+from ftrl_engine.counted_values import BUCKET_TEXT, way_of
+from ftrl_engine.hashing import xxh64, xxh64_word
 from ftrl_engine.intrinsics import at, load64, put_at
 from ftrl_engine.jit import inlined, kernel
+from ftrl_engine.numbers import BUCKETS_END, SMALL_BUCKETS, log_bucket
 from ftrl_engine.plan import Plan, find_field
 from ftrl_engine.text import skip_space, string_end
 
@@ -44,6 +45,7 @@ class Keys(NamedTuple):
     words, masks  uint64: the first eight bytes of that text, and which of them belong to it; all bits set
            where there is no key, which no text has
     salts  uint64, the hash of each key
+    buckets  uint64, BUCKETS_END for each key of a field of numbers: the hashes of their small buckets
     facts  int64, KEY_FACTS for each: its length, field, way (see counted_values.way_of) and stamp
     cells  int64[4096] open-addressing hash table by salt: 1 + the number of a key, or 0
     state  int64[2]: how many keys there are, and the stamp of the object at hand
@@ -53,6 +55,7 @@ class Keys(NamedTuple):
     words: NDArray[np.uint64]
     masks: NDArray[np.uint64]
     salts: NDArray[np.uint64]
+    buckets: NDArray[np.uint64]
     facts: NDArray[np.int64]
     cells: NDArray[np.int64]
     state: NDArray[np.int64]
@@ -65,6 +68,7 @@ def make_keys() -> Keys:
         words=np.full(_PLACES, _ALL, dtype=np.uint64),
         masks=np.full(_PLACES, _ALL, dtype=np.uint64),
         salts=np.zeros(MAX_KEYS, dtype=np.uint64),
+        buckets=np.empty(MAX_KEYS * BUCKETS_END, dtype=np.uint64),
         facts=np.zeros(_PLACES * KEY_FACTS, dtype=np.int64),
         cells=np.zeros(_CELLS, dtype=np.int64),
         state=np.zeros(2, dtype=np.int64),
@@ -133,8 +137,21 @@ def _look_up(keys: Keys, plan: Plan, data: NDArray[np.uint8], lo: int, hi: int) 
     facts = KEY_FACTS * key
     keys.facts[facts + KEY_LENGTH] = end - lo
     keys.facts[facts + KEY_FIELD] = field
-    keys.facts[facts + KEY_WAY] = way_of(plan, field)
+    way = way_of(plan, field)
+    keys.facts[facts + KEY_WAY] = way
+    if way == BUCKET_TEXT:
+        for bucket in range(BUCKETS_END):
+            keys.buckets[key * BUCKETS_END + bucket] = xxh64_word(np.uint64(bucket), salt)
     return int(key)
+
+
+@inlined
+def bucket_hash(keys: Keys, key: int, whole: int) -> np.uint64:
+    """The hash of the bucket of a whole number that is not negative, in a field of numbers."""
+    if whole < len(SMALL_BUCKETS):
+        known: np.uint64 = at(keys.buckets, key * BUCKETS_END + at(SMALL_BUCKETS, whole))
+        return known
+    return xxh64_word(np.uint64(log_bucket(float(whole))), at(keys.salts, key))
 
 
 @inlined

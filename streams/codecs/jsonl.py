@@ -24,13 +24,14 @@ from ftrl_engine.json_keys import (
     KEY_FIELD,
     KEY_WAY,
     Keys,
+    bucket_hash,
     find_key,
     make_keys,
     start_object,
 )
 from ftrl_engine.json_words import NULL_FORM, SLOW_FORM, form_of_word, is_last, is_short_integer, word_end
 from ftrl_engine.naming import Feature
-from ftrl_engine.numbers import digit_count, plain_decimal
+from ftrl_engine.numbers import digit_count, plain_decimal, short_whole
 from ftrl_engine.plan import LABEL, NUMBER, TOKEN, TOKENS, WEIGHT, Plan
 from ftrl_engine.refusals import TOLD
 from ftrl_engine.rows import finish_given, needs_owners, settle_owners
@@ -192,7 +193,12 @@ def _encode_object(
             # Short whole numbers occur most, and where they end cannot be foreseen.
             end = lo + digit_count(data, lo)
             form = INTEGER_FORM
-            if not is_short_integer(data, lo, end, hi):
+            if is_short_integer(data, lo, end, hi):
+                if way == BUCKET_TEXT and cells < MAX_ROW_FEATURES:
+                    whole = short_whole(data, lo, end)
+                    cells = put_cell(sink, cells, field, bucket_hash(keys, key, whole))
+                    form = _ADDED_FORM
+            else:
                 end, x = plain_decimal(data, lo, hi)
                 if (
                     (way == AUTO_TEXT or way == BUCKET_TEXT)
