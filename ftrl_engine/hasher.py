@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftrl_engine.batch import Batch
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import EventEncoder
 from ftrl_engine.hashing import check_bits, hash_bytes, salt
-from ftrl_engine.plan import make_plan
+from ftrl_engine.plain_events import PlainEvents
+from ftrl_engine.plan import Plan, make_plan
 from ftrl_engine.schema import Schema
 from ftrl_engine.sink import REASONS, REFUSED, Sink, make_sink, reset, with_room
 
 # So many events are encoded in memory that is kept for the next call.
 _FEW, _FEW_FEATURES = 64, 1 << 14
 _MOST_SPARE = 4
+
+
+class _Encoders(NamedTuple):
+    """The two ways of an event: plain dictionaries are asked first."""
+
+    plain: PlainEvents
+    any: EventEncoder
+
+    @classmethod
+    def of(cls, plan: Plan) -> _Encoders:
+        return cls(PlainEvents(plan), EventEncoder(plan))
 
 
 class FeatureHasher:
@@ -29,7 +41,7 @@ class FeatureHasher:
         self.bits = check_bits(bits)
         self._plan = make_plan(self.schema, bits)
         # Encoders and sinks for a few events, of which each is used by one call at a time.
-        self._spare: list[tuple[EventEncoder, Sink]] = []
+        self._spare: list[tuple[_Encoders, Sink]] = []
 
     def slot(self, field: str, value: str) -> int:
         """The slot of one token."""
@@ -40,26 +52,25 @@ class FeatureHasher:
         rows: Sequence[Mapping[str, Any]] = list(events)
         if len(rows) > _FEW:
             features = sum(len(row) for row in rows if isinstance(row, Mapping))
-            return self._fill(EventEncoder(self._plan), make_sink(len(rows), features), rows, copy=False)
+            return self._fill(_Encoders.of(self._plan), make_sink(len(rows), features), rows, copy=False)
         # Making a sink takes twenty times as long as encoding an event.
         spare = self._spare
-        encoder, sink = spare.pop() if spare else (EventEncoder(self._plan), make_sink(_FEW, _FEW_FEATURES))
+        encoders, sink = spare.pop() if spare else (_Encoders.of(self._plan), make_sink(_FEW, _FEW_FEATURES))
         reset(sink)
-        batch = self._fill(encoder, sink, rows, copy=True)
+        batch = self._fill(encoders, sink, rows, copy=True)
         if len(spare) < _MOST_SPARE:
-            spare.append((encoder, sink))
+            spare.append((encoders, sink))
         return batch
 
-    def _fill(
-        self, encoder: EventEncoder, sink: Sink, rows: Sequence[Mapping[str, Any]], copy: bool
-    ) -> Batch:
+    def _fill(self, encoders: _Encoders, sink: Sink, rows: Sequence[Mapping[str, Any]], copy: bool) -> Batch:
         for index, event in enumerate(rows):
             # Lists and crosses make more features than the events have fields.
             sink = with_room(sink)
-            try:
-                encoder.add(event, sink, index, need_label=False)
-            except DataError as error:
-                raise DataError(f"event {index}: {error}") from error
+            if not encoders.plain.add(event, sink):
+                try:
+                    encoders.any.add(event, sink, index, need_label=False)
+                except DataError as error:
+                    raise DataError(f"event {index}: {error}") from error
             if sink.state[REFUSED]:
                 raise DataError(f"event {index}: {REASONS[int(sink.refused[0, 1])]}")
         return Batch.from_sink(sink, 1 << self.bits, copy)

@@ -23,7 +23,7 @@ def test_a_share_compiles_into_the_cache(capsys: pytest.CaptureFixture[str]) -> 
     kernels = {path.name.split("-")[0] for path in jit.CACHE.glob("*.o")}
     for name in (
         "libsvm.encode_libsvm",
-        "jsonl.encode_json",
+        "json_objects.encode_json",
         "ftrl_proximal.learn_rows",
         "request_answer.answer_request",
     ):
