@@ -6,6 +6,7 @@ model. So every rule is checked here, once, and an error names the array, the ru
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,9 @@ def importance_of(given: ArrayLike, rows: int) -> NDArray[np.float64]:
 
 def _plain(name: str, given: ArrayLike) -> NDArray[Any]:
     """An array of NumPy's own class; a subclass may compare in its own way, as masked arrays do."""
-    if isinstance(given, np.ma.MaskedArray) and np.ma.getmaskarray(given).any():
+    # Loading numpy.ma takes longer than learning ten rows, and where it is not loaded nothing is masked.
+    masked: Any = sys.modules.get("numpy.ma")
+    if masked is not None and isinstance(given, masked.MaskedArray) and masked.getmaskarray(given).any():
         raise DataError(
             f"{name} must have a value everywhere, and some are masked; drop those rows or fill them"
         )
