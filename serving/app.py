@@ -149,8 +149,8 @@ class App:
         """The response to a request whose whole body is there; None: call the application.
 
         A server that has one of ``at_once_targets`` as a whole asks here first, which spares it a task, two
-        messages and their answers. Only what succeeds is answered. Of the scope, the method, the path and
-        the headers are looked at.
+        messages and their answers. What ends the connection or asks to come back is left to the
+        application. Of the scope, the method, the path and the headers are looked at.
         """
         key = (scope["method"], scope["path"])
         answer = self._at_once.get(key)
@@ -161,6 +161,10 @@ class App:
                 self._token.check(scope)
             self._check(scope)
             response: Response = answer(body)
+        except HttpError as error:
+            if error.headers:
+                return None
+            response = Response.error(error)
         except Exception:
             return None  # the application says what is wrong
         self._metrics.count_request(key[1], response.status)

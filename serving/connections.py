@@ -7,7 +7,9 @@ over all connections, which costs requests nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -16,9 +18,12 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from serving.http import Response, Scope
 
+_log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.5
 # A client that does not read its answer is let go after so long.
 STALLED_SECONDS = 60.0
+# Of requests that came in one piece, no other one is answered at once when so long was spent on them.
+AT_ONCE_SECONDS = 0.005
 _PHRASES = {
     400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
     503: "Service Unavailable",
@@ -51,12 +56,14 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         self._head = 0  # bytes that came of a head whose end did not
         self._may_be_large = False
         self._held: list[bytes] | None = None  # the body of a request that uvicorn does not know of
+        self._began, self._another = 0.0, False  # of the bytes at hand; a request of them was answered
         self.answered: Scope | None = None  # the last request that it was not told of
         if len(self.connections) > self.max_connections:
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
     def data_received(self, data: bytes) -> None:
         before = self.scope
+        self._began, self._another = perf_counter(), False
         self._may_be_large = self._head + len(data) > self.max_header
         super().data_received(data)
         if self._held is not None:
@@ -120,10 +127,12 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         """Answer the request at hand, whose body is whole, if that needs no waiting."""
         if self.flow.write_paused or self.transport.is_closing():
             return False
+        if self._another and perf_counter() - self._began > AT_ONCE_SECONDS:
+            return False  # others wait: uvicorn takes turns
         response = self.at_once(self.scope, body)
         if response is None:
             return False
-        self._held = None
+        self._held, self._another = None, True
         self.answered = self.scope
         self.server_state.total_requests += 1
         self.transport.write_soon(response.bytes(self.server_state.default_headers))
@@ -153,7 +162,12 @@ class Outbox:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
-            transport.flush()
+            try:
+                transport.flush()
+            except Exception:
+                # The others must not wait for ever.
+                _log.exception("an answer could not be sent")
+                transport.abort()
 
 
 class Joined:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -69,22 +70,21 @@ class Response:
         return {"type": "http.response.start", "status": self.status, "headers": headers}
 
     def bytes(self, more: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """The whole response as HTTP/1.1 has it, after the server's own headers ``more``; its status is 200.
+        """The whole response as HTTP/1.1 has it, after the server's own headers ``more``.
 
         The connection is kept.
         """
-        assert self.status == 200, "errors are answered by the application"
         assert not self.headers, "what is answered at once has no headers of its own"
         return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (
-            _head(tuple(more)), self.content_type.encode(), len(self.body), self.body,
+            _head(self.status, tuple(more)), self.content_type.encode(), len(self.body), self.body,
         )  # fmt: skip
 
 
-@lru_cache(maxsize=4)
-def _head(more: tuple[tuple[bytes, bytes], ...]) -> bytes:
+@lru_cache(maxsize=16)
+def _head(status: int, more: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """The status line, the headers ``more``, which change once a second, and the name of the next one."""
     lines = b"".join(b"%b: %b\r\n" % header for header in more)
-    return b"HTTP/1.1 200 OK\r\n%bcontent-type: " % lines
+    return b"HTTP/1.1 %d %b\r\n%bcontent-type: " % (status, HTTPStatus(status).phrase.encode(), lines)
 
 
 class _GoingOn(Awaitable[Message]):

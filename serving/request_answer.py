@@ -73,9 +73,9 @@ def _scan(
 def answer_request(words: NDArray[np.uint64], size: int, max_fields: int) -> int:
     """Score the request in ``data[:size]``, which is valid UTF-8; its number of rows, or SLOW_REQUEST.
 
-    ``words`` are those of :data:`serving.request_arrays.KEPT`. At least ROOM bytes of ``data`` follow
-    the request and are written. The results have room for as many candidates as are allowed, and an
-    object may have ``max_fields`` fields.
+    ``words`` are those of :data:`serving.request_arrays.KEPT`. At least ROOM + MAX_LIKE_BYTES bytes of
+    ``data`` follow the request, of which the first ROOM are written. The results have room for as many
+    candidates as are allowed, and an object may have ``max_fields`` fields.
     """
     _, _, values, scan, like, work, _, answer = recall(words)
     data = values.data

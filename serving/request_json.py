@@ -221,7 +221,9 @@ def scan_object(
     i = skip_space(data, i + 1)
     if data[i] == CLOSE:
         return i + 1, count, place, numbers
-    while data[i] == QUOTE and count < len(values.forms) and place - first < MAX_FAST_KEYS:
+    # A new number takes a place, so this bounds both.
+    last = min(len(scan.starts), first + MAX_FAST_KEYS)
+    while data[i] == QUOTE and count < len(values.forms) and place < last:
         lo = i + 1
         same = _expected(data, scan, before, first, lo)
         if same >= 0:

@@ -55,6 +55,9 @@ from serving.request_crosses import weight_of
 from serving.request_json import CLOSE, COMMA, OPEN, QUOTE, SLOW_FORM, SPACE, bare_word, string_end
 
 NOT_LIKE = -1
+# More bytes from a key to its value are read one by one. Comparing reads so many beyond the request, which
+# must be there; what they are does not matter, because a zero is before them.
+MAX_LIKE_BYTES = 512
 _DIGIT_9 = 57  # no number starts with a byte above it
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -84,7 +87,8 @@ def learn_likeness(words: NDArray[np.uint64], place: int, first: int, end: int) 
     if end - first > MAX_LIKE:
         return
     for i in range(first, end):
-        if not _has_one_cell(plan, values, work, i, first):
+        to_value = values.starts[i] - scan.starts[place + i - first]
+        if to_value > MAX_LIKE_BYTES or not _has_one_cell(plan, values, work, i, first):
             return
     for i in range(first, end):
         _keep_key(values, scan, like, work, i - first, place + i - first, i)

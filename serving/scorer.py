@@ -27,6 +27,7 @@ from serving.request_arrays import (
     make_work,
 )
 from serving.request_json import KEY_CELLS, ROOM
+from serving.request_like import MAX_LIKE_BYTES
 from serving.request_rows import (
     MAX_REQUEST_FEATURES,
     NOT_FINITE,
@@ -80,7 +81,7 @@ class Scorer:
         self._plan = scoring_plan(snapshot)
         self._salts = FieldSalts()
         self._single = _single_fields(snapshot.schema)
-        self._data = bytearray(max_body + ROOM)
+        self._data = bytearray(max_body + ROOM + MAX_LIKE_BYTES)
         self._values = Values(
             keys=np.empty(_FAST_VALUES, dtype=np.int64),
             salts=np.empty(_FAST_VALUES, dtype=np.uint64),

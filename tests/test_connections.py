@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from serving.connections import STALLED_SECONDS, Sweeper, in_head, is_idle, limited
+from serving.connections import (
+    AT_ONCE_SECONDS,
+    STALLED_SECONDS,
+    Joined,
+    Outbox,
+    Sweeper,
+    in_head,
+    is_idle,
+    limited,
+)
 from serving.http import Receive, Response, Scope, Send
 
 MAX_HEADER, HEADER_SECONDS, IDLE_SECONDS = 4096, 5.0, 75.0
@@ -102,6 +112,18 @@ def bodies(sent: bytes) -> list[Any]:
     return found
 
 
+def test_a_refusal_is_an_answer_too() -> None:
+    async def run() -> None:
+        protocol, transport = protocol_of(lambda scope, body: Response(b'{"error": "no"}', 413))
+        protocol.data_received(request(b"a"))
+        await quiet()
+        assert transport.sent.startswith(b"HTTP/1.1 413 ")
+        assert bodies(transport.sent) == [{"error": "no"}]
+        assert not transport.closed
+
+    asyncio.run(run())
+
+
 def test_a_whole_request_is_answered_where_it_is_received() -> None:
     async def run() -> None:
         protocol, transport = protocol_of()
@@ -175,6 +197,48 @@ def test_answers_come_in_order_however_the_bytes_come(asked: list[str], cuts: li
     answers = asyncio.run(run())
     starts = {"at once": "a", "no": "no", "other": "o", "1.1 keep-alive": "k"}
     assert [answer[-1].rstrip(".") for answer in answers] == [f"{starts[k]}{n}" for n, k in enumerate(asked)]
+
+
+def test_dear_requests_in_one_piece_let_others_in_between() -> None:
+    def slow(scope: Scope, body: bytes) -> Response | None:
+        time.sleep(2 * AT_ONCE_SECONDS)
+        return answer_at_once(scope, body)
+
+    async def run() -> None:
+        protocol, transport = protocol_of(slow)
+        began = time.perf_counter()
+        protocol.data_received(b"".join(request(b"a%d" % number) for number in range(50)))
+        assert time.perf_counter() - began < 20 * AT_ONCE_SECONDS, (
+            "one was answered, and uvicorn has the others"
+        )
+        for _ in range(50):
+            await quiet()
+        assert [answer[-1].split()[-1] for answer in bodies(transport.sent)] == [f"a{n}" for n in range(50)]
+        # What comes later is answered at once again.
+        protocol.data_received(request(b"later"))
+        await quiet()
+        assert bodies(transport.sent)[-1] == ["at once", "later"]
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_cannot_be_sent_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Transport):
+        def write(self, data: bytes) -> None:
+            raise OSError("this connection is broken")
+
+    async def run() -> None:
+        outbox = Outbox()
+        broken, whole = Broken(), Transport()
+        for number in range(2):
+            for transport in (broken, whole):
+                Joined(transport, outbox).write_soon(b"%d" % number)
+            await quiet()
+        assert whole.sent == b"01"
+        assert broken.aborted
+
+    asyncio.run(run())
+    assert "could not be sent" in caplog.text
 
 
 def test_what_is_held_is_sent_before_the_end() -> None:

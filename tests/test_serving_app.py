@@ -508,14 +508,20 @@ def test_what_is_answered_at_once_is_what_the_application_answers(tmp_path: Path
     for scope, content in (
         (scope_of("/explain"), body),
         (scope_of(method="PUT"), body),
-        (scope_of(**{"content-encoding": "gzip"}), body),
         (scope_of(**{"content-length": str(1 << 30)}), body),
-        (scope_of(), b"[]"),
-        (scope_of(), b'{"context": {"price": "dear"}}'),
         (scope_of(), b" " * 1001),
     ):
         assert app.answer_at_once(scope, content) is None
-    assert 'ftrl_requests_total{route="/score",status="200"} 2.0' in app._metrics.text()[0].decode()
+    for content in (b"[]", b'{"context": {"a": NaN}}', b'{"context": 1}'):
+        refused = app.answer_at_once(scope_of(), content)
+        assert refused is not None
+        assert (refused.status, refused.body) == (400, ask(app, "POST", "/score", content=content).content)
+    zipped = app.answer_at_once(scope_of(**{"content-encoding": "gzip"}), body)
+    assert zipped is not None
+    assert zipped.status == 415
+    counts = app._metrics.text()[0].decode()
+    assert 'ftrl_requests_total{route="/score",status="200"} 2.0' in counts
+    assert 'ftrl_requests_total{route="/score",status="400"} 6.0' in counts
 
 
 def test_what_is_answered_at_once_needs_the_token(tmp_path: Path) -> None:
