@@ -176,6 +176,39 @@ def string_mask(typingctx: Any, buffer: Any, index: Any) -> Any:
     return types.uint32(buffer, types.intp), codegen
 
 
+def equal_eight(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """Bit i of the uint32 tells whether ``array[index + i] == value``, i below 8, of a uint32 array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        eight = ir.VectorType(ir.IntType(32), 8)
+        cells = builder.load(builder.bitcast(builder.gep(data, [args[1]]), eight.as_pointer()))
+        cells.align = 4
+        one = builder.insert_element(ir.Constant(eight, ir.Undefined), args[2], ir.IntType(32)(0))
+        all_of_it = builder.shuffle_vector(one, one, ir.Constant(eight, [0] * 8))
+        found = builder.bitcast(builder.icmp_unsigned("==", cells, all_of_it), ir.IntType(8))
+        return builder.zext(found, ir.IntType(32))
+
+    return types.uint32(array, types.intp, types.uint32), codegen
+
+
+def as_float32(typingctx: Any, bits: Any) -> Any:
+    """The float32 that these bits of a uint32 are."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.uint32), codegen
+
+
+def _ask_for(builder: Any, pointer: Any, write: int) -> None:
+    """Have the memory fetch what stands at an address."""
+    int32 = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, int32, int32, int32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [pointer, int32(write), int32(3), int32(1)])
+
+
 def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
     """Ask the memory for row ``row`` of a table that will be written soon."""
 
@@ -183,14 +216,22 @@ def prefetch(typingctx: Any, table: Any, row: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
         stride = cgutils.unpack_tuple(builder, array.strides, signature.args[0].ndim)[0]
         offset = builder.mul(args[1], stride)
-        pointer = _address(context, builder, signature.args[0], args[0], offset)
-        int32 = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, int32, int32, int32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(function, [pointer, int32(1), int32(3), int32(1)])
+        _ask_for(builder, _address(context, builder, signature.args[0], args[0], offset), 1)
         return context.get_dummy_value()
 
     return types.void(table, types.intp), codegen
+
+
+def prefetch_read(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask the memory for ``array[index]`` of a 1-d array, which will be read soon."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        _ask_for(builder, place, 0)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 def strtod(typingctx: Any, text: Any) -> Any:

@@ -81,6 +81,24 @@ def string_mask(buffer: Any, index: Any) -> Any:
 
 
 @intrinsic
+def equal_eight(array: Any, index: Any, value: Any) -> Any:
+    """Bit i of the uint32 tells whether ``array[index + i] == value``, i below 8, of a uint32 array."""
+    return np.uint32(sum(1 << i for i in range(8) if array[index + i] == value))
+
+
+@intrinsic
+def as_float32(bits: Any) -> Any:
+    """The float32 that these bits of a uint32 are."""
+    return np.uint32(bits).view(np.float32)
+
+
+@intrinsic
+def prefetch_read(array: Any, index: Any) -> None:
+    """Ask the memory for ``array[index]`` of a 1-d array, which will be read soon."""
+    return None
+
+
+@intrinsic
 def prefetch(table: Any, row: Any) -> None:
     """Ask the memory for row ``row`` of a table that will be written soon."""
     return None

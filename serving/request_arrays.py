@@ -141,10 +141,9 @@ class Answer(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The snapshot's open-addressing table from slot to weight, and its intercept."""
+    """The cells of the snapshot's table (see :mod:`ftrl_engine.weight_table`), and its intercept."""
 
-    keys: NDArray[np.uint32]
-    values: NDArray[np.float32]
+    cells: NDArray[np.uint32]
     intercept: float
 
 
@@ -198,7 +197,7 @@ def make_answer(rows: int) -> Answer:
 def _examples() -> tuple[tuple[Any, ...], ...]:
     plan, none = make_plan(Schema(), 1), np.empty(0, dtype=np.int64)
     values = Values(none, none.astype(np.uint64), none, none, none, none, none.astype(np.uint8))
-    weights = Weights(none.astype(np.uint32), none.astype(np.float32), 0.0)
+    weights = Weights(none.astype(np.uint32), 0.0)
     scan, like, work = make_scan(0, 0), make_likeness(), make_work(plan, 0, 0)
     return plan, make_sink(0, 0), values, scan, like, work, weights, make_answer(0)
 

@@ -29,7 +29,7 @@ from serving.request_arrays import (
 @inlined
 def weight_of(weights: Weights, slot: np.uint32) -> float:
     """The slot's weight; exactly 0 where the snapshot has none."""
-    return find_weight(weights.keys, weights.values, slot)
+    return find_weight(weights.cells, slot)
 
 
 @inlined

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from ftrl_engine.counted_values import AUTO_TEXT, HASH_TEXT, SKIP_TEXT, add_counted_value
 from ftrl_engine.hashing import xxh64_short
-from ftrl_engine.intrinsics import at, load64
+from ftrl_engine.intrinsics import at, load64, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.plan import TOKENS, UNKNOWN, Plan
 from ftrl_engine.sink import OK, Sink, begin, status
 from ftrl_engine.values import DECIMAL_FORM, TEXT, WORD, kind_of
+from ftrl_engine.weight_table import ask_for
 from serving.request_arrays import (
     CONTEXT,
+    CONTEXT_LINKED,
     FEATURES,
     KEY_FIELD,
     KEY_PLAIN,
@@ -171,7 +173,8 @@ def score_like(
 ) -> tuple[int, float]:
     """(the index after the candidate at ``i``, the margin of its values); NOT_LIKE: nothing is done."""
     data, state, count = values.data, work.state, like.known[0]
-    margin, unknown, present, features, key = 0.0, 0, 0, 0, 0
+    unknown, present, features, key = 0, 0, 0, 0
+    first = state[CONTEXT_LINKED]  # cells before it are the context's
     alike = count > 0 and at(data, i) == OPEN and at(data, i + 1) == QUOTE
     i += 1
     while alike:
@@ -185,21 +188,16 @@ def score_like(
         lo, end, form = _value_at(data, i + 1 + at(like.facts, f + LIKE_LENGTH))
         if form == SLOW_FORM:
             break
-        weight, amount = 0.0, 1.0
         if form == TEXT and (way == HASH_TEXT or (way == AUTO_TEXT and at(data, lo) > _DIGIT_9)) and lo < end:
-            weight = weight_of(weights, np.uint32(xxh64_short(data, lo, end, salt) >> plan.shift))
+            _put_cell(plan, work, weights, first + features, xxh64_short(data, lo, end, salt), 1.0, field)
             features += 1
         elif way != SKIP_TEXT:
             if not _is_one_cell(plan, sink, field, way, salt, form, data, lo, end):
                 break
-            weight, amount = (
-                weight_of(weights, np.uint32(at(sink.hashes, 0) >> plan.shift)),
-                at(sink.amounts, 0),
-            )
+            _put_cell(plan, work, weights, first + features, at(sink.hashes, 0), at(sink.amounts, 0), field)
             features += 1
-        margin += weight * amount
         if field == UNKNOWN:
-            unknown += weight == 0.0
+            unknown += way == SKIP_TEXT
         elif way != SKIP_TEXT:
             present += 1
             work.fields[field, PRESENT_IN] = row
@@ -210,11 +208,34 @@ def score_like(
             state[PRESENT] += present
             state[ROW_FEATURES] = features
             state[FEATURES] += features + key
-            return i + 1, margin
+            return i + 1, _sum_cells(plan, work, weights, first, first + features)
         i = _after_value(data, i)
         alike = i >= 0 and key < count
     _forget(like, work, count)
     return NOT_LIKE, 0.0
+
+
+@inlined
+def _put_cell(
+    plan: Plan, work: Work, weights: Weights, k: int, h: np.uint64, amount: float, field: int
+) -> None:
+    """Keep a cell of the candidate at hand; its weight is on its way when the others are read."""
+    ask_for(weights.cells, np.uint32(h >> plan.shift))
+    put_at(work.hashes, k, h)
+    put_at(work.amounts, k, amount)
+    put_at(work.following, k, field)
+
+
+@inlined
+def _sum_cells(plan: Plan, work: Work, weights: Weights, first: int, end: int) -> float:
+    """The margin of the candidate's cells; counts those that change nothing and no field is known for."""
+    margin, unknown = 0.0, 0
+    for k in range(first, end):
+        weight = weight_of(weights, np.uint32(at(work.hashes, k) >> plan.shift))
+        margin += weight * at(work.amounts, k)
+        unknown += (weight == 0.0) & (at(work.following, k) == UNKNOWN)
+    work.state[UNKNOWN_FIELDS] += unknown
+    return margin
 
 
 @inlined

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from ftrl_engine.errors import CorruptFileError
 from ftrl_engine.snapshot import Snapshot
-from ftrl_engine.weight_table import WeightTable, make_table, table_size
+from ftrl_engine.weight_table import WeightTable, make_table, table_cells
 from serving.shared_memory import map_memory, map_sealed, new_memory, seal
 
 _ALIGNED = 64
 _LENGTH_BYTES = 8
-_TABLE = ("table slots", "table weights")
+_TABLE = "table"
 
 
 class _Place(msgspec.Struct):
@@ -52,9 +52,8 @@ class SharedSnapshot(Snapshot):
     def copy_of(cls, snapshot: Snapshot) -> SharedSnapshot:
         """The same snapshot in new memory, which nobody can change any more; OSError without room."""
         arrays, texts = snapshot.parts()
-        cells = table_size(len(snapshot.slots))
         shapes = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-        shapes |= {_TABLE[0]: (np.dtype(np.uint32), (cells,)), _TABLE[1]: (np.dtype(np.float32), (cells,))}
+        shapes[_TABLE] = (np.dtype(np.uint32), (table_cells(len(snapshot.slots)),))
         header, size = _lay_out(shapes, texts)
         descriptor = new_memory(size)
         try:
@@ -71,7 +70,7 @@ class SharedSnapshot(Snapshot):
         try:
             memory = map_sealed(descriptor, size)
             found, texts = _views(memoryview(memory))
-            table = WeightTable(*(found.pop(name) for name in _TABLE))
+            table = WeightTable(found.pop(_TABLE))
             plain = Snapshot.from_parts(found, texts)
         except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
             os.close(descriptor)
@@ -108,7 +107,7 @@ def _fill(descriptor: int, size: int, header: bytes, arrays: Mapping[str, NDArra
         found, _ = _views(memoryview(memory))
         for name, array in arrays.items():
             found[name][...] = array
-        table = WeightTable(*(found[name] for name in _TABLE))
+        table = WeightTable(found[_TABLE])
         make_table(arrays["slots"], arrays["weights"], table)
         del found, table  # nothing may look at the memory when it is closed
 

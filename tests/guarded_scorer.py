@@ -72,9 +72,7 @@ def guarded_scorer(schema: Schema, **limits: int) -> Scorer:
     for name in ("values", "scan", "like", "work", "answer"):
         before = getattr(scorer, f"_{name}")
         setattr(scorer, f"_{name}", type(before)(*map(guarded, before)))
-    scorer._weights = scorer._weights._replace(
-        keys=guarded(scorer._weights.keys), values=guarded(scorer._weights.values)
-    )
+    scorer._weights = scorer._weights._replace(cells=guarded(scorer._weights.cells))
     scorer._data = Bytes(scorer._values.data)
     scorer._results = scorer._answer.results
     scorer._words = KEPT.words(

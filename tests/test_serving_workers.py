@@ -237,7 +237,7 @@ def test_a_shared_snapshot_is_the_snapshot(found: list[int], rows: int) -> None:
         assert each.parts()[1] == plain.parts()[1]
         assert each.slots.tolist() == slots.tolist()
         assert each.margins(batch).tobytes() == plain.margins(batch).tobytes()
-        assert each.table.slots.tobytes() == plain.table.slots.tobytes()
+        assert each.table.cells.tobytes() == plain.table.cells.tobytes()
 
 
 @linux
