@@ -126,6 +126,8 @@ class Batch:
 
     def _copied_values(self) -> NDArray[np.float64]:
         """A copy of ``raw_values``; where a few rows are valued, and most have none, only of those."""
+        if len(self.valued) <= _FEW_ROWS:
+            return self.raw_values.copy()
         rows = np.flatnonzero(self.valued.view(np.bool_))
         if len(rows) > _FEW_ROWS:
             return self.raw_values.copy()

@@ -154,7 +154,7 @@ def _write_any(plan: Plan, sink: Sink) -> int:
     state = sink.state
     start = state[FEATURES]
     bits = _SEEN_BITS_SHORT if state[CELLS] <= _SHORT_ROW else SEEN_BITS
-    state[SEEN] = 1
+    state[SEEN] = max(state[SEEN], 1 << bits)
     done = _place_ones(plan, sink, start, bits)
     if done == state[CELLS]:
         state[FEATURES] = start + done

@@ -50,7 +50,7 @@ REASONS = {
     TWO_LABELS: "more than one label; name the label's field in a schema",
 }
 
-# Cells of Sink.state; the stamp counts rows and is never set back; whether ``seen`` was written, and
+# Cells of Sink.state; the stamp counts rows and is never set back; up to where ``seen`` was written, and
 # whether some of ``amounts`` up to CELLS are not 1.
 CELLS, STATUS, FEATURES, ROWS, REFUSED, SEEN, VALUED, STAMP = range(8)
 # Bits of the larger table that notices a slot seen before in the row, and of the table of marks.
@@ -129,8 +129,9 @@ def make_sink(rows: int, features: int) -> Sink:
 
 def reset(sink: Sink) -> None:
     """Empty a sink whose rows are not needed any more."""
-    if sink.state[SEEN]:
-        sink.seen[:] = 0
+    written = sink.state[SEEN]
+    if written:
+        sink.seen[:written] = 0
     if sink.state[VALUED]:
         sink.amounts[: sink.state[CELLS]] = 1.0
     sink.state[:STAMP] = 0
