@@ -22,12 +22,12 @@ NONE, CONTEXT = -1, -1
 # Cells of Work.state. What the caller reads: the value (or -1) and the row (or -1, the context) at
 # fault. The others: the fields that changed no score, the schema's fields without a value, features
 # computed for the request, the keys looked up, the context's entries, linked cells; of the row at hand
-# its features, the schema's fields that have one, whether it hides a field of the context, whether every
-# value is one cell of a plain key; the schema's fields; the context's linked cells, features and fields.
+# its features, the schema's fields that have one, whether it hides a field of the context; the schema's
+# fields; the context's linked cells, features and fields.
 VALUE, ROW, UNKNOWN_FIELDS, MISSING_FIELDS = range(4)
 FEATURES, KEYS, ENTRIES, LINKED = range(4, 8)
-ROW_FEATURES, PRESENT, HIDES, PLAIN = range(8, 12)
-NAMED, CONTEXT_LINKED, CONTEXT_FEATURES, CONTEXT_PRESENT = range(12, 16)
+ROW_FEATURES, PRESENT, HIDES = range(8, 11)
+NAMED, CONTEXT_LINKED, CONTEXT_FEATURES, CONTEXT_PRESENT = range(11, 15)
 # Columns of Work.entries and of Work.fields; the first probability among the results.
 FIELD, COUNT, HIDDEN_IN = range(3)
 FIRST_RESULT = 2

@@ -33,7 +33,7 @@ from ftrl_engine.sink import (
     set_cells,
     status,
 )
-from ftrl_engine.values import DECIMAL_FORM, WORD, kind_of
+from ftrl_engine.values import DECIMAL_FORM, kind_of
 from serving.request_arrays import (
     CONTEXT,
     CONTEXT_FEATURES,
@@ -47,7 +47,6 @@ from serving.request_arrays import (
     HIDES,
     KEY_ENTRY,
     KEY_FIELD,
-    KEY_PLAIN,
     KEY_WAY,
     KEYS,
     LINKED,
@@ -56,7 +55,6 @@ from serving.request_arrays import (
     NAMED,
     NONE,
     NOTES,
-    PLAIN,
     PRESENT,
     PRESENT_IN,
     RAW_DECIMAL,
@@ -124,44 +122,20 @@ def _note_named(plan: Plan, sink: Sink, work: Work, row: int, field: int, before
 def _make_cells(plan: Plan, sink: Sink, values: Values, work: Work, first: int, end: int, mask: int) -> None:
     """Add the cells of a row's values; the row's status says whether all of them have a meaning."""
     state = work.state
-    cells, plain = 0, 1
+    cells = 0
     begin(sink)
     for i in range(first, end):
         key = at(values.keys, i)
         if key >= state[KEYS]:
             look_up_keys(plan, values, work, key, mask)
-        before = cells
         cells = _add_cells(plan, sink, values, work, i, cells)
         put_at(work.ends, i, cells)
-        one = cells - before == 1 and at(values.forms, i) != WORD
-        plain &= at(work.notes, NOTES * key + KEY_PLAIN) if one else 0
         if status(sink) != OK or state[FEATURES] > MAX_REQUEST_FEATURES:
             state[VALUE] = i
             break
     set_cells(sink, cells)
-    state[PLAIN] = plain
     state[ROW_FEATURES] = cells
     state[FEATURES] += end - first + cells
-
-
-@inlined
-def _sum_plain(
-    plan: Plan, sink: Sink, values: Values, work: Work, weights: Weights, row: int, first: int, end: int
-) -> float:
-    """As :func:`_sum_values`, for values that are one cell each, of plain keys."""
-    total, unknown, present = 0.0, 0, 0
-    for i in range(first, end):
-        weight = weight_of(weights, np.uint32(at(sink.hashes, i - first) >> plan.shift))
-        total += weight * at(sink.amounts, i - first)
-        field = at(work.notes, NOTES * at(values.keys, i) + KEY_FIELD)
-        if field == UNKNOWN:
-            unknown += weight == 0.0
-        else:
-            present += 1
-            work.fields[field, PRESENT_IN] = row
-    work.state[UNKNOWN_FIELDS] += unknown
-    work.state[PRESENT] += present
-    return total
 
 
 @inlined
@@ -270,10 +244,7 @@ def score_row(words: NDArray[np.uint64], row: int, first: int, end: int, mask: i
         return status(sink)
     if work.state[FEATURES] > MAX_REQUEST_FEATURES:
         return TOO_MUCH_WORK
-    if row != CONTEXT and work.state[PLAIN] == 1:
-        margin = _sum_plain(plan, sink, values, work, weights, row, first, end)
-    else:
-        margin = _sum_values(plan, sink, values, work, weights, row, first, end, mask)
+    margin = _sum_values(plan, sink, values, work, weights, row, first, end, mask)
     return finish_row(plan, work, weights, answer.results, row, margin, mask)
 
 
