@@ -77,6 +77,12 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         if self._head > self.max_header:
             self._refuse_head()
 
+    def on_message_begin(self) -> None:
+        # What uvicorn begins with is made when it is told.
+        self.url, self.expect_100_continue = b"", False
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.scope: dict[str, Any] = {"headers": self.headers}
+
     def on_headers_complete(self) -> None:
         if self._may_be_large and head_bytes(self) > self.max_header:
             self._refuse_head()
@@ -91,7 +97,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
             or parser.get_http_version() != "1.1"
             or parser.should_upgrade()
         ):
-            super().on_headers_complete()
+            self._tell([])
         else:
             self.scope["method"], self.scope["path"] = target
             self._held = []
@@ -118,7 +124,10 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
 
     def _tell(self, pieces: list[bytes]) -> None:
         """Go on as uvicorn would have begun."""
-        self._held = None
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue, self._held = url, expects, None
+        self.headers += headers
         super().on_headers_complete()
         for piece in pieces:
             super().on_body(piece)

@@ -11,8 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ftrl_engine.errors import ConfigError
 from serving.counts import CELLS, Counts
+from serving.score_counts import (
+    CANDIDATES,
+    COUNTED,
+    FIRST_BUCKET,
+    MISSING,
+    SCORE_BUCKETS,
+    SUM,
+    UNKNOWN,
+    count_scores,
+)
 from serving.server_state import FeedbackState, LearnerState, ServerState
 
 if TYPE_CHECKING:
@@ -25,18 +37,12 @@ if TYPE_CHECKING:
 BUCKETS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-# Upper bounds of the histogram of scores: click rates are small, so small ones are told apart best.
-SCORE_BUCKETS = (
-    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0,
-)  # fmt: skip
-# So many scores of a request go into it, evenly spaced: thousands would cost more than scoring them.
-SCORES_SAMPLED = 8
 INSTALL = "pip install 'ftrl-engine[serve]'"
 
-# Cells of serving.counts: of scoring; of feedback; the histograms; answers by route and status.
-SECONDS, CANDIDATES, SCORES, UNKNOWN, MISSING = range(5)
+# Cells of serving.counts: of scoring; of feedback; of latencies; of serving.score_counts; answers by route
+# and status.
+SECONDS = 0
 EVENTS, DUPLICATES, LABELS, FEEDBACK_SCORES, FEEDBACK_LOSS, SCORED_EVENTS = range(8, 14)
-SAMPLED_SUM = 14
 _LATENCIES, _SCORES, _REQUESTS = 16, 40, 64
 _STATUSES = (200, 304, 400, 401, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503)
 _WIDTH = 16
@@ -45,8 +51,13 @@ _GOOD = ("200", "304")
 _OTHER_STATUS, _OTHER_ROUTE = _WIDTH - 1, "other"
 MAX_ROUTES = (CELLS - _REQUESTS) // _WIDTH
 assert len(BUCKETS) < _SCORES - _LATENCIES
-assert len(SCORE_BUCKETS) < _REQUESTS - _SCORES
+assert COUNTED <= _REQUESTS - _SCORES
 assert len(_STATUSES) < _OTHER_STATUS
+
+
+def extra_needed(error: ImportError) -> ConfigError:
+    """What is missing, and how to get it."""
+    return ConfigError(f"serving needs the package {error.name}; install it with: {INSTALL}")
 
 
 class Totals(NamedTuple):
@@ -78,12 +89,13 @@ class Metrics:
             from prometheus_client import CollectorRegistry
             from prometheus_client.process_collector import ProcessCollector
         except ImportError as error:
-            raise ConfigError(f"serving needs {error.name}; install it with: {INSTALL}") from error
+            raise extra_needed(error) from error
         self._store = store
         self._clock = clock
         self._state = state or ServerState()
         self._counts = counts or Counts()
         self._cells = self._counts.mine
+        self._scores = np.asarray(self._cells)[_SCORES : _SCORES + COUNTED]
         self.name_routes(())
         self._offset = {status: i for i, status in enumerate(_STATUSES)}
         # A registry of its own: two applications in one process must not share counts.
@@ -106,22 +118,10 @@ class Metrics:
 
     def count_scores(self, scored: Scored, seconds: float) -> None:
         """One answered request for scores, and the time from the whole request to its answer."""
-        cells, scores = self._cells, scored.scores
+        cells = self._cells
         cells[SECONDS] += seconds
         cells[_LATENCIES + bisect_left(BUCKETS, seconds)] += 1.0
-        cells[CANDIDATES] += len(scores)
-        total = sum(scores)
-        cells[SCORES] += total
-        if len(scores) > SCORES_SAMPLED:
-            scores = scores[:: -(-len(scores) // SCORES_SAMPLED)]
-            total = sum(scores)
-        cells[SAMPLED_SUM] += total
-        for score in scores:
-            cells[_SCORES + bisect_left(SCORE_BUCKETS, score)] += 1.0
-        if scored.unknown:
-            cells[UNKNOWN] += scored.unknown
-        if scored.missing:
-            cells[MISSING] += scored.missing
+        count_scores(self._scores, scored.results)
 
     def count_feedback(self, fresh: int, duplicates: int) -> None:
         """Events of one answered POST /feedback."""
@@ -143,7 +143,10 @@ class Metrics:
         total = self._counts.total
         errors = sum(number for _, status, number in self._answers() if status not in _GOOD)
         latencies = self._counts.totals(_LATENCIES, len(BUCKETS) + 1)
-        return Totals(errors, total(CANDIDATES), total(SCORES), total(UNKNOWN), total(MISSING), latencies)
+        candidates, scores, unknown, missing = (
+            total(_SCORES + cell) for cell in (CANDIDATES, SUM, UNKNOWN, MISSING)
+        )
+        return Totals(errors, candidates, scores, unknown, missing, latencies)
 
     def text(self) -> tuple[bytes, str]:
         """(body, content type) of GET /metrics."""
@@ -162,12 +165,12 @@ class Metrics:
             requests.add_metric([route, status], number)
         yield requests
         yield from self._histograms()
-        total = self._counts.total
+        totals = self.totals()
         for name, what, value in (
-            ("candidates", "Candidates scored.", total(CANDIDATES)),
-            ("scores_sum", "Sum of the probabilities given.", total(SCORES)),
-            ("unknown_fields", "Fields that changed no score: not in the schema, no weight.", total(UNKNOWN)),
-            ("missing_fields", "Fields of the schema without a value, over all candidates.", total(MISSING)),
+            ("candidates", "Candidates scored.", totals.candidates),
+            ("scores_sum", "Sum of the probabilities given.", totals.scores),
+            ("unknown_fields", "Fields that changed no score: not in the schema, no weight.", totals.unknown),
+            ("missing_fields", "Fields of the schema without a value, over all candidates.", totals.missing),
             ("reloads", "Snapshots taken into service.", self._store.loads),
             ("reload_failures", "Snapshots that could not be loaded.", self._store.failures),
         ):
@@ -183,16 +186,9 @@ class Metrics:
         from prometheus_client.metrics_core import HistogramMetricFamily
 
         for name, what, bounds, first, summed in (
-            (
-                "seconds", "Seconds from a whole request to its answer, POST /score.",
-                BUCKETS, _LATENCIES, SECONDS,
-            ),
-            (
-                "probability",
-                f"Probabilities given; of each request at most {SCORES_SAMPLED}, evenly spaced.",
-                SCORE_BUCKETS, _SCORES, SAMPLED_SUM,
-            ),
-        ):  # fmt: skip
+            ("seconds", "Seconds from a whole request to its answer.", BUCKETS, _LATENCIES, SECONDS),
+            ("probability", "Probabilities given.", SCORE_BUCKETS, _SCORES + FIRST_BUCKET, _SCORES + SUM),
+        ):
             family = HistogramMetricFamily(f"ftrl_score_{name}", what)
             texts = [*map(str, bounds), "+Inf"]
             counts = accumulate(self._counts.totals(first, len(texts)))

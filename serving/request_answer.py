@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ftrl_engine.intrinsics import load32, load64
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.sink import OK
-from serving.request_arrays import CONTEXT, FIRST_RESULT, Scan, Values, recall
+from serving.request_arrays import CONTEXT, Scan, Values, recall
 from serving.request_json import (
     CLOSE,
     CLOSE_LIST,
@@ -28,6 +28,7 @@ from serving.request_json import (
 )
 from serving.request_like import learn_likeness, score_like
 from serving.request_rows import begin_request, begin_row, end_request, finish_row, score_row
+from serving.score_counts import FIRST_RESULT
 
 SLOW_REQUEST = -1
 _CONTEXT, _CANDIDA = (np.uint64(int.from_bytes(word, "little")) for word in (b'"context', b'"candida'))

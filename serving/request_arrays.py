@@ -12,6 +12,7 @@ from ftrl_engine.kept import Kept
 from ftrl_engine.plan import TOKEN, TOKENS, Plan, make_plan
 from ftrl_engine.schema import MAX_CROSS_FIELDS, Schema
 from ftrl_engine.sink import MAX_ROW_FEATURES, make_sink
+from serving.score_counts import FIRST_RESULT
 
 # Forms beside those of ftrl_engine.values: a value that is not there, which in a candidate hides
 # the context's, and a decimal as the client wrote it, which is no token.
@@ -28,9 +29,8 @@ VALUE, ROW, UNKNOWN_FIELDS, MISSING_FIELDS = range(4)
 FEATURES, KEYS, ENTRIES, LINKED = range(4, 8)
 ROW_FEATURES, PRESENT, HIDES = range(8, 11)
 NAMED, CONTEXT_LINKED, CONTEXT_FEATURES, CONTEXT_PRESENT = range(11, 15)
-# Columns of Work.entries and of Work.fields; the first probability among the results.
+# Columns of Work.entries and of Work.fields.
 FIELD, COUNT, HIDDEN_IN = range(3)
-FIRST_RESULT = 2
 CONTEXT_HEAD, ROW_HEAD, GIVEN_IN, PRESENT_IN = range(4)
 # What Work.notes has of a key.
 KEY_FIELD, KEY_WAY, KEY_ENTRY, KEY_PLAIN = range(4)

@@ -41,7 +41,6 @@ from serving.request_arrays import (
     CONTEXT_LINKED,
     CONTEXT_PRESENT,
     FEATURES,
-    FIRST_RESULT,
     GIVEN_IN,
     HIDDEN_IN,
     HIDES,
@@ -71,6 +70,7 @@ from serving.request_arrays import (
 )
 from serving.request_context import add_context, look_up_keys, note_entry, sum_missing
 from serving.request_crosses import sum_crosses, weight_of
+from serving.score_counts import FIRST_RESULT
 
 # Features computed for one request; it bounds the time that other requests wait.
 MAX_REQUEST_FEATURES = 1 << 22

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ftrl_engine.errors import DataError
 from serving.http import Receive, Response, Scope
+from serving.metrics import extra_needed
 from serving.operations import BODY_ERRORS, EVENTS, MODEL_FACTS, operation
 from serving.routes import Route
 from serving.service import Service, refusal
 
 
 def routes(service: Service) -> list[Route]:
-    encode = msgspec.json.Encoder().encode
+    try:
+        from orjson import OPT_SERIALIZE_NUMPY, dumps
+    except ImportError as error:
+        raise extra_needed(error) from error
     read, store, timer, clock = service.read, service.store, service.timer, service.clock
 
     # Every call in here is one of tens of microseconds, so it makes few.
@@ -23,7 +25,7 @@ def routes(service: Service) -> list[Route]:
             scored = served.scorer.score(body)
         except DataError as error:
             raise refusal(error) from error
-        scores, age = encode(scored.scores), served.age(clock())
+        scores, age = dumps(scored.probabilities, option=OPT_SERIALIZE_NUMPY), served.age(clock())
         # As msgspec would write {"scores": ..., "model": ModelFacts}.
         response = Response(b'{"scores":%b,"model":{%b,"age_seconds":%.3f}}' % (scores, served.told, age))
         service.metrics.count_scores(scored, timer() - started)

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ftrl_engine.errors import DataError
 from ftrl_engine.plan import KIND, LABEL, SKIP, WEIGHT, Plan, make_plan
@@ -15,7 +16,6 @@ from ftrl_engine.sink import BAD_NUMBER, OK, REASONS, TOO_MANY_FEATURES, make_si
 from ftrl_engine.snapshot import Snapshot
 from serving.request_answer import answer_request
 from serving.request_arrays import (
-    FIRST_RESULT,
     KEPT,
     ROW,
     VALUE,
@@ -41,24 +41,50 @@ from serving.request_values import (
     ValueList,
     decode_request,
 )
+from serving.score_counts import FIRST_RESULT, MISSING, UNKNOWN
 from serving.settings import DEFAULT_MAX_BODY, DEFAULT_MAX_CANDIDATES, DEFAULT_MAX_FIELDS, ServeSettings
 
 # Values of a request that takes the fast way.
 _FAST_VALUES = 1 << 18
 
 
-class Scored(msgspec.Struct, frozen=True):
+class Scored(msgspec.Struct, frozen=True, eq=False):
     """The answer to one request.
 
-    scores   probabilities in the order of the candidates
-    unknown  fields that changed no score: the schema does not name them, and either it leaves
-             such fields out or the model has no weight for what they hold
-    missing  fields of the schema without a value, over all rows
+    results  float64, as in :class:`serving.request_arrays.Answer`
     """
 
-    scores: list[float]
-    unknown: float
-    missing: float
+    results: NDArray[np.float64]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """In the order of the candidates."""
+        return self.results[FIRST_RESULT:]
+
+    @property
+    def scores(self) -> list[float]:
+        """The probabilities."""
+        scores: list[float] = self.probabilities.tolist()
+        return scores
+
+    @property
+    def unknown(self) -> float:
+        """Fields that changed no score.
+
+        The schema does not name them, and either it leaves such fields out or the model has no weight for
+        what they hold.
+        """
+        return float(self.results[UNKNOWN])
+
+    @property
+    def missing(self) -> float:
+        """Fields of the schema without a value, over all rows."""
+        return float(self.results[MISSING])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scored) and np.array_equal(self.results, other.results)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Scorer:
@@ -115,8 +141,7 @@ class Scorer:
         rows = answer_request(self._words, len(body), self._max_fields)
         if rows < 0:
             return self.score_carefully(body)
-        unknown, missing, *scores = self._results[: FIRST_RESULT + rows].tolist()
-        return Scored(scores, unknown, missing)
+        return Scored(self._results[: FIRST_RESULT + rows].copy())
 
     def score_carefully(self, body: bytes) -> Scored:
         """The same for any request: what :meth:`score` does where the fast way is not open."""
@@ -132,8 +157,7 @@ class Scorer:
             value, row = int(work.state[VALUE]), int(work.state[ROW])
             where = "" if row < 0 or request.candidates is None else f" of candidates[{row}]"
             raise _refusal(reason, listed.describe(value) if value >= 0 else None, where)
-        unknown, missing, *scores = answer.results.tolist()
-        return Scored(scores, unknown, missing)
+        return Scored(answer.results)
 
 
 def scorer_of(settings: ServeSettings) -> Callable[[Snapshot], Scorer]:

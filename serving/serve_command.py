@@ -176,9 +176,9 @@ def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.s
     try:
         import uvicorn  # noqa: F401 - only whether it is there
     except ImportError as error:
-        from serving.metrics import INSTALL
+        from serving.metrics import extra_needed
 
-        raise ConfigError(f"serving needs the package {error.name}; install it with: {INSTALL}") from error
+        raise extra_needed(error) from error
     from serving.serve_run import FeedbackOptions, ServeRun
 
     def slow() -> None:

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ftrl_engine.schema import Schema
 from ftrl_engine.snapshot import Snapshot
-from serving.metrics import SCORE_BUCKETS, SCORES_SAMPLED, Metrics
+from serving.metrics import Metrics
+from serving.score_counts import SCORE_BUCKETS
 from serving.scorer import Scored
 from serving.server_state import FeedbackState, LearnerState, ServerState
 from serving.store import SnapshotStore
@@ -97,15 +98,14 @@ def test_the_distribution_of_scores(
     tmp_path_factory: pytest.TempPathFactory, requests: list[list[float]]
 ) -> None:
     metrics = metrics_of(tmp_path_factory.mktemp("model"))
-    sampled: list[float] = []
     for scores in requests:
-        before = samples(metrics)["ftrl_score_probability_count"]
-        metrics.count_scores(Scored(scores, 0, 0), 0.001)
-        counted = samples(metrics)["ftrl_score_probability_count"] - before
-        assert min(len(scores), SCORES_SAMPLED // 2) <= counted <= SCORES_SAMPLED
-        sampled += [score for at, score in enumerate(scores) if at % -(-len(scores) // SCORES_SAMPLED) == 0]
-    found = samples(metrics)
-    assert found["ftrl_score_probability_sum"] == pytest.approx(sum(sampled))
+        metrics.count_scores(Scored(np.array([2.0, 3.0, *scores])), 0.001)
+    found, given = samples(metrics), [score for scores in requests for score in scores]
+    assert found["ftrl_unknown_fields_total"] == 2 * len(requests)
+    assert found["ftrl_missing_fields_total"] == 3 * len(requests)
+    assert found["ftrl_candidates_total"] == found["ftrl_score_probability_count"] == len(given)
+    for name in ("ftrl_scores_sum_total", "ftrl_score_probability_sum"):
+        assert found[name] == pytest.approx(sum(given))
     for bound in SCORE_BUCKETS:
-        expected = sum(score <= bound for score in sampled)
+        expected = sum(score <= bound for score in given)
         assert found[f"ftrl_score_probability_bucket{bound}"] == expected
