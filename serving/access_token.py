@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ftrl_engine.errors import ConfigError
-from serving.http import HttpError, Scope
+from serving.http import Headers, HttpError
 
 # Probes carry no secrets, and the page none before it has asked for the token, so these paths are open.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"})
@@ -29,11 +29,11 @@ class AccessToken:
     def __init__(self, token: str) -> None:
         self._expected = b"Bearer " + token.encode()
 
-    def check(self, scope: Scope) -> None:
-        """HttpError 401 where the request does not show the token and its path asks for it."""
-        if is_open(scope["path"]):
+    def check(self, path: str, headers: Headers) -> None:
+        """HttpError 401 where a request does not show the token and its path asks for it."""
+        if is_open(path):
             return
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"authorization":
                 # The time this takes does not tell how much of the token was right.
                 if hmac.compare_digest(value[:7].title() + value[7:], self._expected):

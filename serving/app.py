@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import logging
 import pkgutil
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -18,9 +19,9 @@ from serving import explain_route, feedback, openapi, page, probes, protocols, s
 from serving.access_token import AccessToken
 from serving.counts import Counts
 from serving.feedback_link import FeedbackLink
-from serving.http import BodyReader, ClientGone, HttpError, Receive, Response, Scope, Send
+from serving.http import BodyReader, ClientGone, Headers, HttpError, Receive, Response, Scope, Send
 from serving.metrics import Metrics
-from serving.routes import OTHER, Router
+from serving.routes import OTHER, Answer, Router
 from serving.scorer import scorer_of
 from serving.server_state import ServerState
 from serving.service import Service
@@ -94,10 +95,15 @@ class App:
         absent = {feedback.PATH: feedback.HOW_TO_HAVE_IT} if service.link is None else {}
         self._router = Router([*known, *openapi.routes(service, known, token is not None)], absent)
         self._plain = self._router.plain
-        self._at_once = {(route.method, route.path): route.at_once for route in known if route.at_once}
-        # Of the requests that answer_at_once may answer, as they are sent.
-        self.at_once_targets = {(m.encode(), path.encode()): (m, path) for m, path in self._at_once}
-        self._check, self._max_body = service.check, service.max_body
+        # By method and path as they are sent.
+        self.at_once = {
+            (route.method.encode(), route.path.encode()): partial(
+                self._answer_at_once, route.path, route.at_once
+            )
+            for route in known
+            if route.at_once
+        }
+        self._max_body = service.max_body
         self._metrics = service.metrics = Metrics(service.store, service.clock, counts, service.state)
         self._metrics.name_routes(list(self._router.endpoints))
         self._history = service.history
@@ -128,7 +134,7 @@ class App:
         route, method = OTHER, scope["method"]
         try:
             if self._token is not None:
-                self._token.check(scope)
+                self._token.check(scope["path"], scope["headers"])
             endpoint = self._plain.get(scope["path"]) or self._router.find(scope)
             route = endpoint.path
             handler = endpoint.methods.get(method) or endpoint.handler(method)
@@ -145,29 +151,26 @@ class App:
         await send(response.start())
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
-    def answer_at_once(self, scope: Scope, body: bytes) -> Response | None:
-        """The response to a request whose whole body is there; None: call the application.
+    def _answer_at_once(self, path: str, answer: Answer, headers: Headers, body: bytes) -> Response | None:
+        """The response to a request whose whole body is there as it is; None: call the application.
 
-        A server that has one of ``at_once_targets`` as a whole asks here first, which spares it a task, two
+        A server that has a request of :attr:`at_once` as a whole asks here first, which spares it a task, two
         messages and their answers. What ends the connection or asks to come back is left to the
-        application. Of the scope, the method, the path and the headers are looked at.
+        application, and so must be what has a header that says something of the body or the connection.
         """
-        key = (scope["method"], scope["path"])
-        answer = self._at_once.get(key)
-        if answer is None or len(body) > self._max_body or not self._ready_for_requests:
+        if len(body) > self._max_body or not self._ready_for_requests:
             return None
         try:
             if self._token is not None:
-                self._token.check(scope)
-            self._check(scope)
-            response: Response = answer(body)
+                self._token.check(path, headers)
+            response = answer(body)
         except HttpError as error:
             if error.headers:
                 return None
             response = Response.error(error)
         except Exception:
             return None  # the application says what is wrong
-        self._metrics.count_request(key[1], response.status)
+        self._metrics.count_request(path, response.status)
         return response
 
     def count_refusal(self, status: int) -> None:

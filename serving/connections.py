@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import msgspec
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from serving.http import Response, Scope
+from serving.http import Headers, Response, Scope
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 0.5
@@ -30,25 +30,25 @@ _PHRASES = {
 }  # fmt: skip
 # What the parts of a head hold beside their names and values.
 _REQUEST_LINE, _FIELD_LINE = len("  HTTP/1.1\r\n"), len(": \r\n")
+# A request with such a header is not answered at once.
+_SPECIAL = frozenset((b"content-encoding", b"expect", b"upgrade"))
 _HEAD_END, _CONTINUE = b"\r\n\r\n", b"HTTP/1.1 100"
 _Base: Any = AutoHTTPProtocol
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
-AtOnce = Callable[[Scope, bytes], Response | None]
-Targets = Mapping[tuple[bytes, bytes], tuple[str, str]]
+AtOnce = Mapping[tuple[bytes, bytes], Callable[[Headers, bytes], Response | None]]
 
 
 class LimitedProtocol(_Base):  # type: ignore[misc]
     """uvicorn's protocol within limits; :func:`limited` sets them.
 
-    A request that came as a whole is answered where it is received, if ``at_once`` gives a response.
+    A request that came as a whole is answered where it is received, if one of ``at_once`` gives a response.
     uvicorn is told of the others only, so it makes no cycle, event and timer for each of the many.
     """
 
     max_header: ClassVar[int]
     max_connections: ClassVar[int]
     count: ClassVar[Callable[[int], None]]
-    at_once: ClassVar[Any]
-    targets: ClassVar[Targets]
+    at_once: ClassVar[AtOnce]
     outbox: ClassVar[Outbox]
 
     def connection_made(self, transport: Any) -> None:
@@ -68,7 +68,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         super().data_received(data)
         if self._held is not None:
             self._tell(self._held)  # the rest of its body is still to come
-        if not in_head(self):
+        if (self._another and self.answered is self.scope) or not in_head(self):
             self._head = 0
             return
         # What came with the end of an earlier request is mostly that: its bytes are not counted.
@@ -79,27 +79,31 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
 
     def on_message_begin(self) -> None:
         # What uvicorn begins with is made when it is told.
-        self.url, self.expect_100_continue = b"", False
+        self.url, self._plain = b"", True
         self.headers: list[tuple[bytes, bytes]] = []
-        self.scope: dict[str, Any] = {"headers": self.headers}
+        self.scope: Scope = {}  # a mark, for uvicorn makes its own
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _SPECIAL:
+            self._plain = False
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._may_be_large and head_bytes(self) > self.max_header:
             self._refuse_head()
             raise ValueError("the head is too large")  # which ends the parser, before there is a request
         parser, cycle = self.parser, self.cycle
-        target = self.targets.get((parser.get_method(), self.url))
+        self._ask: Any = self.at_once.get((parser.get_method(), self.url))
         if (
-            target is None
-            or self.expect_100_continue
+            self._ask is None
+            or not self._plain
             or not (cycle is None or cycle.response_complete)
             or not parser.should_keep_alive()
             or parser.get_http_version() != "1.1"
-            or parser.should_upgrade()
         ):
             self._tell([])
         else:
-            self.scope["method"], self.scope["path"] = target
             self._held = []
 
     def on_body(self, body: bytes) -> None:
@@ -124,10 +128,11 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
 
     def _tell(self, pieces: list[bytes]) -> None:
         """Go on as uvicorn would have begun."""
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers, self._held = self.url, self.headers, None
         super().on_message_begin()
-        self.url, self.expect_100_continue, self._held = url, expects, None
-        self.headers += headers
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
         for piece in pieces:
             super().on_body(piece)
@@ -138,7 +143,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
             return False
         if self._another and perf_counter() - self._began > AT_ONCE_SECONDS:
             return False  # others wait: uvicorn takes turns
-        response = self.at_once(self.scope, body)
+        response = self._ask(self.headers, body)
         if response is None:
             return False
         self._held, self._another = None, True
@@ -245,18 +250,15 @@ def limited(
     max_header: int,
     max_connections: int,
     count: Callable[[int], None],
-    at_once: AtOnce | None = None,
-    targets: Targets = NOTHING,
+    at_once: AtOnce = NOTHING,
 ) -> type[asyncio.Protocol]:
     """The protocol class with these limits.
 
     count    is told the status of every answer that :func:`refuse` gives
-    at_once  is asked for a response to a whole request
-    targets  method and path, as text, of the requests it may have one for
+    at_once  has by method and path what is asked for a response to a whole request
     """
     names: dict[str, Any] = {"max_header": max_header, "max_connections": max_connections}
-    names |= {"count": staticmethod(count), "outbox": Outbox()}
-    names |= {"at_once": staticmethod(at_once), "targets": targets} if at_once else {"targets": NOTHING}
+    names |= {"count": staticmethod(count), "outbox": Outbox(), "at_once": at_once}
     return type("LimitedProtocol", (LimitedProtocol,), names)
 
 

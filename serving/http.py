@@ -12,6 +12,7 @@ import msgspec
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
+Headers = Sequence[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
@@ -69,7 +70,7 @@ class Response:
             headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
         return {"type": "http.response.start", "status": self.status, "headers": headers}
 
-    def bytes(self, more: Sequence[tuple[bytes, bytes]]) -> bytes:
+    def bytes(self, more: Headers) -> bytes:
         """The whole response as HTTP/1.1 has it, after the server's own headers ``more``.
 
         The connection is kept.

@@ -14,7 +14,7 @@ import uvicorn
 
 from serving.access_log import AccessLog
 from serving.app import App
-from serving.connections import Sweeper, limited
+from serving.connections import NOTHING, Sweeper, limited
 from serving.settings import ServeSettings
 
 # Requests that are being answered when the server closes get this long.
@@ -39,10 +39,8 @@ class HttpServer(uvicorn.Server):
         slow: Callable[[], None] = lambda: None,
     ) -> None:
         # The access log sees what the application answers.
-        at_once = None if settings.access_log else app.answer_at_once
-        http = limited(
-            settings.max_header, settings.max_connections, app.count_refusal, at_once, app.at_once_targets
-        )
+        at_once = NOTHING if settings.access_log else app.at_once
+        http = limited(settings.max_header, settings.max_connections, app.count_refusal, at_once)
         config = uvicorn.Config(
             AccessLog(app) if settings.access_log else app, loop="auto",
             http=http, ws="none", lifespan="on",

@@ -24,10 +24,10 @@ from serving.connections import (
     is_idle,
     limited,
 )
-from serving.http import Receive, Response, Scope, Send
+from serving.http import Headers, Receive, Response, Scope, Send
 
 MAX_HEADER, HEADER_SECONDS, IDLE_SECONDS = 4096, 5.0, 75.0
-HOT = {(b"POST", b"/score"): ("POST", "/score")}
+HOT = (b"POST", b"/score")
 
 
 class Transport:
@@ -58,8 +58,8 @@ class Transport:
     def resume_reading(self) -> None: ...
 
 
-def answer_at_once(scope: Scope, body: bytes) -> Response | None:
-    assert (scope["method"], scope["path"]) == ("POST", "/score")
+def answer_at_once(headers: Headers, body: bytes) -> Response | None:
+    assert (b"host", b"x") in headers
     return None if body.startswith(b"no") else Response(json.dumps(["at once", body.decode()]).encode())
 
 
@@ -78,7 +78,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 def protocol_of(
     at_once: Any = answer_at_once, refused: Callable[[int], None] = print
 ) -> tuple[Any, Transport]:
-    kind = limited(MAX_HEADER, 10, refused, at_once, HOT)
+    kind = limited(MAX_HEADER, 10, refused, {HOT: at_once})
     config = uvicorn.Config(application, http=kind, lifespan="off", log_config=None, access_log=False)
     config.load()
     protocol: Any = kind(config=config, server_state=ServerState(), app_state={})  # type: ignore[call-arg]
@@ -152,6 +152,9 @@ def test_a_whole_request_is_answered_where_it_is_received() -> None:
         (request(b"a", headers="Connection: close\r\n"), "/score a", True),
         (request(b"a", version="1.0"), "/score a", True),
         (request(b"a").replace(b"POST", b"PUT"), "/score a", False),
+        (request(b"a", headers="Content-Encoding: gzip\r\n"), "/score a", False),
+        (request(b"a", headers="EXPECT: 100-continue\r\n"), "/score a", False),
+        (request(b"", headers="Connection: upgrade\r\nUpgrade: h2c\r\n"), "/score ", False),
     ],
 )
 def test_uvicorn_is_told_of_the_others(data: bytes, told: str, closes: bool) -> None:
@@ -159,7 +162,9 @@ def test_uvicorn_is_told_of_the_others(data: bytes, told: str, closes: bool) -> 
         protocol, transport = protocol_of()
         protocol.data_received(data)
         await quiet()
-        assert bodies(transport.sent) == [["the application", *told.split(maxsplit=1)]]
+        sent = transport.sent.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert (sent != transport.sent) is (b"EXPECT" in data)
+        assert bodies(sent) == [["the application", *told.split(" ", 1)]]
         assert transport.closed is closes
 
     asyncio.run(run())
@@ -200,9 +205,9 @@ def test_answers_come_in_order_however_the_bytes_come(asked: list[str], cuts: li
 
 
 def test_dear_requests_in_one_piece_let_others_in_between() -> None:
-    def slow(scope: Scope, body: bytes) -> Response | None:
+    def slow(headers: Headers, body: bytes) -> Response | None:
         time.sleep(2 * AT_ONCE_SECONDS)
-        return answer_at_once(scope, body)
+        return answer_at_once(headers, body)
 
     async def run() -> None:
         protocol, transport = protocol_of(slow)
