@@ -176,20 +176,44 @@ def string_mask(typingctx: Any, buffer: Any, index: Any) -> Any:
     return types.uint32(buffer, types.intp), codegen
 
 
+_EIGHT = ir.VectorType(ir.IntType(32), 8)
+
+
+def _eight_at(builder: Any, data: Any, index: Any) -> Any:
+    cells = builder.load(builder.bitcast(builder.gep(data, [index]), _EIGHT.as_pointer()))
+    cells.align = 4
+    return cells
+
+
+def _which_of_eight(builder: Any, data: Any, index: Any, value: Any) -> Any:
+    """Which of eight uint32 are the value."""
+    one = builder.insert_element(ir.Constant(_EIGHT, ir.Undefined), value, ir.IntType(32)(0))
+    all_of_it = builder.shuffle_vector(one, one, ir.Constant(_EIGHT, [0] * 8))
+    return builder.icmp_unsigned("==", _eight_at(builder, data, index), all_of_it)
+
+
 def equal_eight(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Bit i of the uint32 tells whether ``array[index + i] == value``, i below 8, of a uint32 array."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        eight = ir.VectorType(ir.IntType(32), 8)
-        cells = builder.load(builder.bitcast(builder.gep(data, [args[1]]), eight.as_pointer()))
-        cells.align = 4
-        one = builder.insert_element(ir.Constant(eight, ir.Undefined), args[2], ir.IntType(32)(0))
-        all_of_it = builder.shuffle_vector(one, one, ir.Constant(eight, [0] * 8))
-        found = builder.bitcast(builder.icmp_unsigned("==", cells, all_of_it), ir.IntType(8))
+        found = builder.bitcast(_which_of_eight(builder, data, args[1], args[2]), ir.IntType(8))
         return builder.zext(found, ir.IntType(32))
 
     return types.uint32(array, types.intp, types.uint32), codegen
+
+
+def taken_of_eight(typingctx: Any, array: Any, index: Any, value: Any, place: Any) -> Any:
+    """``array[place + i]`` for the i below 8, at most one, where ``array[index + i] == value``; else 0."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        found = builder.sext(_which_of_eight(builder, data, args[1], args[2]), _EIGHT)
+        kind = ir.FunctionType(ir.IntType(32), [_EIGHT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.or.v8i32")
+        return builder.call(function, [builder.and_(found, _eight_at(builder, data, args[3]))])
+
+    return types.uint32(array, types.intp, types.uint32, types.intp), codegen
 
 
 def as_float32(typingctx: Any, bits: Any) -> Any:

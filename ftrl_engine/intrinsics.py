@@ -87,6 +87,12 @@ def equal_eight(array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def taken_of_eight(array: Any, index: Any, value: Any, place: Any) -> Any:
+    """``array[place + i]`` for the i below 8, at most one, where ``array[index + i] == value``; else 0."""
+    return np.uint32(sum(int(array[place + i]) for i in range(8) if array[index + i] == value))
+
+
+@intrinsic
 def as_float32(bits: Any) -> Any:
     """The float32 that these bits of a uint32 are."""
     return np.uint32(bits).view(np.float32)

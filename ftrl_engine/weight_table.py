@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.intrinsics import as_float32, at, equal_eight, prefetch_read, trailing_zeros
+from ftrl_engine.intrinsics import as_float32, at, equal_eight, prefetch_read, taken_of_eight
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.losses import sigmoid
 
@@ -95,13 +95,10 @@ def ask_for(cells: NDArray[np.uint32], slot: np.uint32) -> None:
 def find_weight(cells: NDArray[np.uint32], slot: np.uint32) -> float:
     """The slot's weight; exactly 0 where the table has none."""
     first = _first_cell(cells, slot)
-    found = equal_eight(cells, first, slot)
     # No branch but this one, which is nearly never taken: whether there is a weight cannot be foreseen.
-    while (found == np.uint32(0)) & (at(cells, first + LANES - 1) != FREE):
+    while (at(cells, first + LANES - 1) != FREE) & (equal_eight(cells, first, slot) == np.uint32(0)):
         first = _next_line(cells, first)
-        found = equal_eight(cells, first, slot)
-    bits = at(cells, first + LANES + (trailing_zeros(np.uint64(found)) & (LANES - 1)))
-    return np.float64(as_float32(bits if found != np.uint32(0) else np.uint32(0)))
+    return np.float64(as_float32(taken_of_eight(cells, first, slot, first + LANES)))
 
 
 @kernel

@@ -32,6 +32,7 @@ NAMED, CONTEXT_LINKED, CONTEXT_FEATURES, CONTEXT_PRESENT = range(11, 15)
 # Columns of Work.entries and of Work.fields.
 FIELD, COUNT, HIDDEN_IN = range(3)
 CONTEXT_HEAD, ROW_HEAD, GIVEN_IN, PRESENT_IN = range(4)
+FIELD_CELLS = 4
 # What Work.notes has of a key.
 KEY_FIELD, KEY_WAY, KEY_ENTRY, KEY_PLAIN = range(4)
 NOTES = 4
@@ -178,7 +179,7 @@ def make_work(plan: Plan, entries: int, values: int) -> Work:
         hashes=np.empty(2 * MAX_ROW_FEATURES, dtype=np.uint64),
         amounts=np.empty(2 * MAX_ROW_FEATURES),
         following=np.empty(2 * MAX_ROW_FEATURES, dtype=np.int64),
-        fields=np.empty((fields, 4), dtype=np.int64),
+        fields=np.empty((fields, FIELD_CELLS), dtype=np.int64),
         cross_margin=np.empty(crosses),
         cross_count=np.empty(crosses, dtype=np.int64),
         path=np.empty(MAX_CROSS_FIELDS, dtype=np.int64),

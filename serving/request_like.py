@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine.counted_values import AUTO_TEXT, HASH_TEXT, SKIP_TEXT, add_counted_value
 from ftrl_engine.hashing import xxh64_short
-from ftrl_engine.intrinsics import at, load64, put_at
+from ftrl_engine.intrinsics import at, flat, load64, put_at
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.plan import TOKENS, UNKNOWN, Plan
 from ftrl_engine.sink import OK, Sink, begin, status
@@ -24,6 +24,7 @@ from serving.request_arrays import (
     CONTEXT,
     CONTEXT_LINKED,
     FEATURES,
+    FIELD_CELLS,
     KEY_FIELD,
     KEY_PLAIN,
     KEY_WAY,
@@ -200,7 +201,7 @@ def score_like(
             unknown += way == SKIP_TEXT
         elif way != SKIP_TEXT:
             present += 1
-            work.fields[field, PRESENT_IN] = row
+            put_at(flat(work.fields), FIELD_CELLS * field + PRESENT_IN, row)
         i = end + 1 if form == TEXT else end
         key += 1
         if at(data, i) == CLOSE:
