@@ -13,7 +13,7 @@ from serving.channel import Channel
 from serving.scorer import Scorer
 from serving.server_state import ServerState
 from serving.shared_snapshot import SharedSnapshot
-from serving.store import STOP_SECONDS, WARM_UP, ModelStore, Served
+from serving.store import STOP_SECONDS, ModelStore, Served
 from serving.worker_messages import Model, State, Taken, decode, encode
 
 
@@ -31,9 +31,8 @@ class ReceivedStore(ModelStore):
         state: ServerState,
         gone: Callable[[], None],
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, make_scorer)
         self._channel = channel
-        self._make_scorer = make_scorer
         self._state = state
         self._gone = gone
         self._refused: str | None = None
@@ -74,8 +73,7 @@ class ReceivedStore(ModelStore):
     def _take(self, message: Model, descriptor: int) -> None:
         """Serve the model; whatever happens, the old one stays in service until then."""
         try:
-            scorer = self._make_scorer(SharedSnapshot.map(descriptor, message.size))
-            scorer.score(WARM_UP)
+            scorer = self.scorer_of(SharedSnapshot.map(descriptor, message.size))
             served = Served.of(scorer, Path(message.path), message.identity)
             if served.version != message.version:
                 raise CorruptFileError(f"version {served.version} came as {message.version}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -101,7 +102,6 @@ class Scorer:
         max_body: int = DEFAULT_MAX_BODY,
         max_fields: int = DEFAULT_MAX_FIELDS,
     ) -> None:
-        self.snapshot = snapshot
         self._max_fields = max_fields
         self._max_candidates, self._max_body = max_candidates, max_body
         self._plan = scoring_plan(snapshot)
@@ -122,11 +122,27 @@ class Scorer:
         self._like = make_likeness()
         self._work = make_work(self._plan, _FAST_VALUES, _FAST_VALUES)
         self._fixed = (self._plan, make_sink(0, 0))
+        self._results = self._answer.results
+        self._weigh(snapshot)
+
+    def successor(self, snapshot: Snapshot) -> Scorer | None:
+        """A scorer of a snapshot of the same schema, in the scratch of this one and in its thread.
+
+        None where the schema is another one. It is ready at once and needs no memory but the weights.
+        """
+        mine = self.snapshot
+        if snapshot.schema != mine.schema or snapshot.bits != mine.bits:
+            return None
+        other = copy.copy(self)
+        other._weigh(snapshot)
+        return other
+
+    def _weigh(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
         self._weights = Weights(*snapshot.table, snapshot.intercept)
         self._words = KEPT.words(
             *self._fixed, self._values, self._scan, self._like, self._work, self._weights, self._answer
         )
-        self._results = self._answer.results
 
     def score(self, body: bytes) -> Scored:
         """The scores of the request in ``body``; DataError says what is wrong with it."""

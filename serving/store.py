@@ -1,7 +1,7 @@
 """SnapshotStore: the newest valid snapshot of a model, kept up to date by a thread of its own.
 
-The thread looks into MODEL/snapshots, loads and verifies what is new, lets it answer one
-request, and then swaps one reference. So a request never waits for a file, and one that has
+The thread looks into MODEL/snapshots, loads and verifies what is new, makes a scorer that needs
+nothing more, and then swaps one reference. So a request never waits for a file, and one that has
 taken :attr:`SnapshotStore.current` keeps that snapshot to its end.
 """
 
@@ -80,13 +80,23 @@ class ModelStore(ABC):
     loads, failures  how many snapshots were taken into service, and refused
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, make_scorer: Callable[[Snapshot], Scorer]) -> None:
         self.model = model
+        self._make_scorer = make_scorer
         self.current: Served | None = None
         self.looked = False
         self.error: str | None = None
         self.loads = 0
         self.failures = 0
+
+    def scorer_of(self, snapshot: Snapshot) -> Scorer:
+        """A scorer that needs nothing new for its first request; what is served then goes on meanwhile."""
+        current = self.current
+        scorer = None if current is None else current.scorer.successor(snapshot)
+        if scorer is None:
+            scorer = self._make_scorer(snapshot)
+            scorer.score(WARM_UP)
+        return scorer
 
     @property
     @abstractmethod
@@ -118,9 +128,8 @@ class SnapshotStore(ModelStore):
         load: Callable[[Path], Snapshot] = Snapshot.load,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, make_scorer)
         self.reload_seconds = reload_seconds
-        self._make_scorer = make_scorer
         self._load_file = load
         self._changed = changed
         self._damaged: dict[Identity, str] = {}
@@ -203,9 +212,7 @@ class SnapshotStore(ModelStore):
     def _load(self, path: Path, identity: Identity) -> tuple[Served | None, str | None]:
         """The file ready to score, or why it cannot be; neither where it has just been removed."""
         try:
-            snapshot = self._load_file(path)
-            scorer = self._make_scorer(snapshot)
-            scorer.score(WARM_UP)
+            scorer = self.scorer_of(self._load_file(path))
         except FileNotFoundError:
             return None, None
         except FtrlError as error:

@@ -224,6 +224,33 @@ def test_fast_and_careful_read_the_same(scorer: Scorer) -> None:
     assert 20 < refused < 180
 
 
+requests = st.builds(
+    lambda context, candidates: json.dumps({"context": context, "candidates": candidates}).encode(),
+    events, st.lists(events, max_size=4),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), requests), max_size=6))
+def test_scorers_in_one_scratch_score_as_if_alone(asked: list[tuple[int, bytes]]) -> None:
+    snapshots = [snapshot_of(SCHEMA, seed) for seed in range(3)]
+    first = Scorer(snapshots[0])
+    second = first.successor(snapshots[1])
+    assert second is not None
+    third = second.successor(snapshots[2])
+    assert third is not None
+    for which, body in asked:
+        scorer = (first, second, third)[which]
+        assert scorer.snapshot is snapshots[which]
+        assert outcome(scorer.score, body) == outcome(Scorer(snapshots[which]).score, body)
+
+
+def test_a_scratch_is_for_one_schema(scorer: Scorer) -> None:
+    assert scorer.successor(snapshot_of(CLOSED)) is None
+    one = np.ones(1)
+    wider = Snapshot(one.astype(np.uint32), one.astype(np.float32), 0.0, BITS + 1, SCHEMA)
+    assert scorer.successor(wider) is None
+
+
 def outcome(score: Callable[[bytes], Scored], body: bytes) -> Scored | str:
     try:
         return score(body)
