@@ -113,8 +113,6 @@ class Snapshot:
         intercept = arrays["intercept"]
         if intercept.shape != (1,) or intercept.dtype != np.float64:
             raise ValueError(f"the intercept is {intercept.dtype}{list(intercept.shape)}, not float64[1]")
-        if not bool(np.isfinite(intercept).all() and np.isfinite(arrays["weights"]).all()):
-            raise ValueError("the intercept and all weights must be finite")
         return cls(
             arrays["slots"],
             arrays["weights"],

@@ -129,7 +129,7 @@ class BodyReader:
         self._expired: set[asyncio.Task[Any]] = set()
         self._sweeping = False
 
-    def check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> None:
         """HttpError 413, 415 or 503 where a request's body is not read at all."""
         if len(self._open) >= self._max_open:
             raise HttpError(503, f"{self._max_open} requests are being read; try again", {"retry-after": "1"})
@@ -137,7 +137,7 @@ class BodyReader:
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body; HttpError 408, 413, 415 or 503, ClientGone where the connection ends first."""
-        self.check(scope)
+        self._check(scope)
         # Mostly the whole body is there already, and nothing has to be watched.
         steps = receive().__await__()
         try:

@@ -55,9 +55,9 @@ assert COUNTED <= _REQUESTS - _SCORES
 assert len(_STATUSES) < _OTHER_STATUS
 
 
-def extra_needed(error: ImportError) -> ConfigError:
+def extra_needed(package: str | None) -> ConfigError:
     """What is missing, and how to get it."""
-    return ConfigError(f"serving needs the package {error.name}; install it with: {INSTALL}")
+    return ConfigError(f"serving needs the package {package}; install it with: {INSTALL}")
 
 
 class Totals(NamedTuple):
@@ -89,7 +89,7 @@ class Metrics:
             from prometheus_client import CollectorRegistry
             from prometheus_client.process_collector import ProcessCollector
         except ImportError as error:
-            raise extra_needed(error) from error
+            raise extra_needed(error.name) from error
         self._store = store
         self._clock = clock
         self._state = state or ServerState()

@@ -14,7 +14,7 @@ def routes(service: Service) -> list[Route]:
     try:
         from orjson import OPT_SERIALIZE_NUMPY, dumps
     except ImportError as error:
-        raise extra_needed(error) from error
+        raise extra_needed(error.name) from error
     read, store, timer, clock = service.read, service.store, service.timer, service.clock
 
     # Every call in here is one of tens of microseconds, so it makes few.

@@ -22,6 +22,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -173,13 +174,13 @@ def parse_size(text: str, name: str) -> int:
 
 
 def _serve(args: argparse.Namespace, settings: ServeSettings, listener: socket.socket) -> int:
-    try:
-        import uvicorn  # noqa: F401 - only whether it is there
-    except ImportError as error:
-        from serving.metrics import extra_needed
-
-        raise extra_needed(error) from error
+    from serving.metrics import extra_needed
     from serving.serve_run import FeedbackOptions, ServeRun
+
+    for package in ("uvicorn", "prometheus_client", "orjson"):
+        # Workers would end before they can say it.
+        if importlib.util.find_spec(package) is None:
+            raise extra_needed(package)
 
     def slow() -> None:
         if not args.quiet:

@@ -38,7 +38,7 @@ class Service:
     link         where feedback goes; None: it is not taken
     metrics      is set by the application, which knows all routes; history samples it
     names        of the model's features
-    read         reads the body of a request, within the limits; check looks at its headers only
+    read         reads the body of a request, within the limits
     """
 
     metrics: Metrics
@@ -59,7 +59,7 @@ class Service:
         self.names = NameReader(store.model)
         self.history = History(self._sample, clock)
         self.max_body = bodies.max_body
-        self.read, self.check = bodies.read, bodies.check
+        self.read = bodies.read
 
     @property
     def name(self) -> str:

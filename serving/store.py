@@ -12,6 +12,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ import xxhash
 from ftrl_engine.errors import FtrlError
 from ftrl_engine.schema import Schema
 from ftrl_engine.snapshot import Snapshot
+from serving.score_counts import COUNTED, count_scores
 from serving.scorer import Scorer
 from serving.settings import DEFAULT_RELOAD_SECONDS
 from streams.model_directory import newest_snapshots
 
 STOP_SECONDS = 2.0
-# Compiles what is not compiled yet, and touches the memory that requests use.
-WARM_UP = b'{"context": {}, "candidates": [{}]}'
+_REQUEST = b'{"context": {}, "candidates": [{}]}'
 
 Identity = tuple[str, int, int, int]
 Json = bytes
@@ -91,11 +92,12 @@ class ModelStore(ABC):
 
     def scorer_of(self, snapshot: Snapshot) -> Scorer:
         """A scorer that needs nothing new for its first request; what is served then goes on meanwhile."""
-        current = self.current
-        scorer = None if current is None else current.scorer.successor(snapshot)
+        current, scorer = self.current, None
+        if current is not None and isfinite(snapshot.intercept):
+            scorer = current.scorer.successor(snapshot)
         if scorer is None:
             scorer = self._make_scorer(snapshot)
-            scorer.score(WARM_UP)
+            warm_up(scorer)
         return scorer
 
     @property
@@ -177,9 +179,7 @@ class SnapshotStore(ModelStore):
 
     def warm_up(self) -> None:
         """Compile what scoring needs before there is a snapshot, so that the first one is served at once."""
-        scorer = self._make_scorer(empty_snapshot(1, Schema()))
-        scorer.score(WARM_UP)
-        scorer.score_carefully(WARM_UP)
+        warm_up(self._make_scorer(empty_snapshot(1, Schema())))
 
     def _refresh(self) -> str | None:
         """Look once; returns what is wrong with a newer file than the one served then."""
@@ -218,6 +218,12 @@ class SnapshotStore(ModelStore):
         except FtrlError as error:
             return None, str(error)
         return Served.of(scorer, path, identity), None
+
+
+def warm_up(scorer: Scorer) -> None:
+    """Do all that a request for scores does; DataError where the snapshot gives none."""
+    count_scores(np.zeros(COUNTED), scorer.score(_REQUEST).results)
+    scorer.score_carefully(_REQUEST)
 
 
 def empty_snapshot(bits: int, schema: Schema) -> Snapshot:

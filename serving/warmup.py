@@ -12,7 +12,6 @@ from pathlib import Path
 ROWS = 2000
 # The formats that cannot be simulated, by hand.
 _BY_HAND = {"libsvm": "".join(f"{n % 2} {1 + n % 7}:1 {9 + n % 5}:{n / 7:.3f}\n" for n in range(ROWS))}
-_REQUEST = b'{"context": {"user_id": "u1"}, "candidates": [{"item_id": "i1"}]}'
 _BITS = 10
 
 
@@ -48,11 +47,10 @@ def _serve() -> int:
     from ftrl_engine.schema import Schema
     from ftrl_engine.snapshot import Snapshot
     from serving.scorer import Scorer
+    from serving.store import warm_up
 
     learner = build("ftrl_proximal", n_slots=1 << _BITS)
-    scorer = Scorer(Snapshot.of(learner, _BITS, Schema.load("clicks"), {}))
-    scorer.score(_REQUEST)
-    scorer.score_carefully(_REQUEST)
+    warm_up(Scorer(Snapshot.of(learner, _BITS, Schema.load("clicks"), {})))
     return 0
 
 

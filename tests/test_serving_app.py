@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ import httpx
 import numpy as np
 import pytest
 
+from ftrl_engine import cli
 from ftrl_engine.errors import ConfigError
+from ftrl_engine.jit import COMPILED
+from ftrl_engine.kernels import _mismatch
 from ftrl_engine.schema import Schema
 from ftrl_engine.snapshot import Snapshot
 from serving import create_app
 from serving.app import App
 from serving.metrics import Metrics
+from serving.request_answer import answer_request
+from serving.request_rows import score_request
+from serving.score_counts import count_scores
 from serving.scorer import Scorer
 from serving.store import SnapshotStore
 
@@ -211,11 +218,21 @@ def test_a_limit_out_of_range_is_refused(tmp_path: Path, name: str, value: float
         create_app(tmp_path, **limits)
 
 
-@pytest.mark.parametrize("package", ["prometheus_client", "prometheus_client.process_collector"])
+@pytest.mark.parametrize("package", ["prometheus_client", "prometheus_client.process_collector", "orjson"])
 def test_a_missing_package_is_named(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=r"pip install 'ftrl-engine\[serve\]'"):
         create_app(tmp_path)
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "prometheus_client", "orjson"])
+def test_a_server_that_lacks_a_package_says_so(
+    tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert cli.main(["serve", "--model", str(tmp_path), "--port", "0", "--workers", "2"]) == cli.USAGE
+    said = capsys.readouterr().err
+    assert f"needs the package {package}; install it with: pip install 'ftrl-engine[serve]'" in said
 
 
 # Bodies in pieces, as a server hands them over.
@@ -319,6 +336,21 @@ def test_so_many_open_requests_and_no_more(tmp_path: Path) -> None:
     assert answers[3][0] == 503
 
 
+def test_whole_requests_are_answered_while_others_are_being_read(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    app = create_app(tmp_path, max_open=1)
+    body = json.dumps(EVENT).encode()
+
+    async def whole() -> tuple[int, Any, int]:
+        await asyncio.sleep(0.3)
+        response = app.at_once[b"POST", b"/score"]([], body)
+        assert response is not None
+        return response.status, response.body, 0
+
+    answers = run_app(app, talk(app, [body[:3], 0.6, body[3:]]), whole(), talk(app, [0.3, body]))
+    assert [status for status, _, _ in answers] == [200, 200, 503]
+
+
 def test_a_failure_inside_is_an_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     publish(tmp_path, 1)
     app = create_app(tmp_path)
@@ -363,6 +395,37 @@ def test_the_newest_valid_snapshot_is_served(tmp_path: Path) -> None:
     store.refresh()
     assert store.current.snapshot.rows == 100
     assert (store.error, store.failures, store.loads) == (None, 1, 2)
+
+
+def test_a_model_without_a_score_is_not_served(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path)
+    for rows in (1, 3):
+        wrong = replace(publish(tmp_path, rows), intercept=float("inf"))
+        wrong.save(tmp_path / "snapshots" / f"{rows}.safetensors")
+        store.refresh()
+        assert "the score of candidates[0] is not finite" in str(store.error)
+        assert (store.current is None) is (rows == 1)
+        publish(tmp_path, rows + 1)
+        store.refresh()
+        assert store.current is not None
+        assert (store.current.snapshot.rows, store.error) == (rows + 1, None)
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
+def test_the_first_request_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels: tuple[Any, ...] = (answer_request, score_request, count_scores)
+    for kernel in kernels:
+        # As in a process that has just started.
+        monkeypatch.setattr(kernel, "_pieces", {})
+        monkeypatch.setattr(kernel, "_call", _mismatch)
+    publish(tmp_path, 1)
+    app = create_app(tmp_path)
+    app.store.refresh()  # type: ignore[attr-defined]
+    ready = [set(kernel._pieces) for kernel in kernels]
+    assert [len(kinds) for kinds in ready] == [1, 1, 1]
+    assert ask(app, "POST", "/score", json=EVENT).status_code == 200
+    assert ask(app, "POST", "/score", content=b'{"context": {"\\u0061": {"b": 1}}}').status_code == 200
+    assert [set(kernel._pieces) for kernel in kernels] == ready
 
 
 def test_a_snapshot_of_as_many_rows_is_another_version(tmp_path: Path) -> None:
