@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from ftrl_engine import container
 from ftrl_engine.errors import CorruptFileError
+from ftrl_engine.intrinsics import count_ones, flat, trailing_zeros
 from ftrl_engine.jit import kernel
 from ftrl_engine.learners.base import Learner
 from ftrl_engine.metrics import Progressive
 
 KIND = "checkpoint"
 _METRICS = "metrics."
-# Slots looked at at a time: what is found stays in the cache.
-_PART = 1 << 16
+# Slots listed at a time: what is found stays in the cache; and bits of a word.
+_PART, _WORD = 1 << 16, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ class Totals:
 
 
 def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> int:
-    """Write the checkpoint; returns its size in bytes."""
-    count, width = count_touched(learner), learner.state.shape[1]
+    """Write the checkpoint; returns how many slots have a state that is not all zero."""
+    touched, width = Touched(learner.state), learner.state.shape[1]
     arrays: dict[str, NDArray[Any] | container.Parts] = {
-        "slots": container.Parts(np.dtype(np.uint32), (count,), lambda: _touched_slots(learner)),
-        "state": container.Parts(np.dtype(np.float64), (count, width), lambda: _touched_rows(learner)),
+        "slots": container.Parts(np.dtype(np.uint32), (touched.count,), touched.slots),
+        "state": container.Parts(np.dtype(np.float64), (touched.count, width), touched.rows),
         "scalars": learner.scalars,
     }
     for name, array in metrics.arrays().items():
@@ -64,7 +65,8 @@ def save(path: Path, learner: Learner, metrics: Progressive, totals: Totals) -> 
         "positions": json.dumps(dict(totals.positions), sort_keys=True),
         "marks": json.dumps(dict(totals.marks), sort_keys=True),
     }
-    return container.write(path, KIND, arrays, metadata)
+    container.write(path, KIND, arrays, metadata)
+    return touched.count
 
 
 def restore(path: Path, learner: Learner) -> tuple[Progressive, Totals]:
@@ -103,32 +105,63 @@ def _check_same(path: Path, learner: Learner, metadata: dict[str, str]) -> None:
             )
 
 
-def count_touched(learner: Learner) -> int:
-    """How many slots have a state that is not all zero."""
-    return sum(len(slots) for slots in _touched_slots(learner))
+class Touched:
+    """Which slots of a state have one that is not all zero, by one look at the whole; it must not change.
 
+    count  how many they are
+    """
 
-def _touched_slots(learner: Learner) -> Iterator[NDArray[np.uint32]]:
-    """These slots, rising, a part of the table after the other."""
-    for start in range(0, learner.n_slots, _PART):
-        found = np.empty(_PART, dtype=np.uint32)
-        yield found[: list_touched(learner.state[start : start + _PART], start, found)]
+    def __init__(self, state: NDArray[np.float64]) -> None:
+        self._state = state
+        # One bit for each slot, from the lowest on: a hundredth of the state is read again to list them.
+        self._bits = np.empty(-(-len(state) // _WORD), dtype=np.uint64)
+        self.count: int = mark_touched(state, state.view(np.uint64), self._bits)
 
+    def slots(self) -> Iterator[NDArray[np.uint32]]:
+        """They, rising, in parts."""
+        for start in range(0, len(self._bits), _PART // _WORD):
+            found = np.empty(_PART, dtype=np.uint32)
+            bits = self._bits[start : start + _PART // _WORD]
+            yield found[: list_marked(bits, _WORD * start, found)]
 
-def _touched_rows(learner: Learner) -> Iterator[NDArray[np.float64]]:
-    for slots in _touched_slots(learner):
-        yield learner.state[slots]
+    def rows(self) -> Iterator[NDArray[np.float64]]:
+        """Their states, in the same parts."""
+        for slots in self.slots():
+            yield self._state[slots]
 
 
 @kernel
-def list_touched(state: NDArray[np.float64], first: int, found: NDArray[np.uint32]) -> int:
-    """Write the slots of a part of the table, whose first is ``first``; returns how many they are."""
+def mark_touched(state: NDArray[np.float64], words: NDArray[np.uint64], bits: NDArray[np.uint64]) -> int:
+    """Set the bits of the slots that are touched, clear the others; returns how many are set.
+
+    ``words`` are the state's.
+    """
+    count, width = 0, state.shape[1]
+    cells = flat(words)
+    for word in range(len(bits)):
+        first = _WORD * word
+        some = marked = np.uint64(0)
+        # Most tables are mostly empty.
+        for cell in range(width * first, width * min(first + _WORD, len(state))):
+            some |= cells[cell]
+        for k in range(min(_WORD, len(state) - first) if some != np.uint64(0) else 0):
+            touched = False
+            for column in range(width):
+                touched |= state[first + k, column] != 0.0
+            marked |= np.uint64(touched) << np.uint64(k)
+        bits[word] = marked
+        count += count_ones(marked)
+    return count
+
+
+@kernel
+def list_marked(bits: NDArray[np.uint64], first: int, found: NDArray[np.uint32]) -> int:
+    """Write the slots whose bits are set, ``first`` being that of the first one; returns how many."""
     count = 0
-    for slot in range(len(state)):
-        touched = False
-        for column in range(state.shape[1]):
-            touched |= state[slot, column] != 0.0
-        # Written again and again until it is one that is touched, which cannot be foreseen.
-        found[count] = first + slot
-        count += touched
+    for word in range(len(bits)):
+        marked = bits[word]
+        while marked != np.uint64(0):
+            found[count] = first + _WORD * word + trailing_zeros(marked)
+            count += 1
+            marked &= marked - np.uint64(1)
     return count

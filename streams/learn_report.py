@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftrl_engine.plan import cross_name
-from streams.checkpoint import count_touched
 from streams.progress import quantity
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def summary(trainer: Trainer, seconds: float) -> dict[str, Any]:
         "rows": trainer.rows,
         "rejected": trainer.rejected,
         "nonzero_weights": trainer.nonzero_weights,
-        "slots_touched": count_touched(trainer.learner),
+        "slots_touched": trainer.slots_touched(),
         "seconds": round(seconds, 6),
         "rows_per_second": round(trainer.rows / seconds, 1) if seconds > 0 else None,
         "positions": dict(sorted(trainer.positions.items())),

@@ -59,6 +59,7 @@ class Trainer:
         self.first_reason = ""
         self.nonzero_weights = 0
         self.saved = self.totals
+        self._touched: int | None = None  # of what is saved
         self._known = dict(self.positions)
         self.source: Source | None = None
         self._codec: Codec | None = None
@@ -94,6 +95,12 @@ class Trainer:
     def source_marks(self, number: int = 1) -> dict[str, str]:
         """What is saved of the records before :meth:`source_positions`."""
         return of_pass(dict(self.saved.marks), number)
+
+    def slots_touched(self) -> int:
+        """How many slots have a state that is not all zero."""
+        if self._touched is None or self.totals != self.saved:
+            self._touched = checkpoint.Touched(self.learner.state).count
+        return self._touched
 
     def met_only_known_damage(self) -> bool:
         """Whether all that was refused is the damage of files that were learned up to it before."""
@@ -208,7 +215,7 @@ class Trainer:
             marks=tuple(sorted(self._marks().items())),
         )
         try:
-            checkpoint.save(
+            self._touched = checkpoint.save(
                 self.model.checkpoint_path(self.totals.rows), self.learner, self.metrics, self.totals
             )
         except OSError as error:
