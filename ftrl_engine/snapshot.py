@@ -59,13 +59,14 @@ class Snapshot:
         """The learner's weights as they stand, rounded to float32."""
         if learner.n_slots != 1 << bits:
             raise ConfigError(f"bits must fit the learner's {learner.n_slots} slots, got {bits}")
-        # Part by part: memory holds what is kept twice for a moment, and nothing else.
+        # Part by part and one array after the other: memory holds one of them twice for a moment.
         parts = [_rounded(learner, slots, weights) for slots, weights in learner.weight_parts()]
-        slots = np.concatenate([part[0] for part in parts])
-        weights = np.concatenate([part[1] for part in parts])
-        known = [part[2] for part in parts if part[2] is not None]
-        counts = np.concatenate(known) if known else None
-        return cls(slots, weights, learner.intercept, bits, schema, provenance, counts)
+        slots, weights, counts = ([part[k] for part in parts] for k in range(3))
+        del parts
+        return cls(
+            _joined(slots), _joined(weights), learner.intercept, bits, schema, provenance,
+            None if counts[0] is None else _joined(counts),
+        )  # fmt: skip
 
     @property
     def rows(self) -> int:
@@ -135,6 +136,13 @@ class Snapshot:
             return cls.from_parts(arrays, texts)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not a complete snapshot: {error!r}") from error
+
+
+def _joined(parts: list[Any]) -> NDArray[Any]:
+    """One array of all parts, which are let go of."""
+    joined = np.concatenate(parts)
+    parts.clear()
+    return joined
 
 
 def _rounded(
