@@ -218,6 +218,7 @@ def test_a_signal_ends_all_and_the_open_request_finishes(model: Path, number: in
 def test_workers_end_when_the_server_is_killed(model: Path) -> None:
     with serving(model, "--workers", "2") as server:
         workers = children(server.process.pid)
+        assert len(workers) == 2
         server.process.kill()
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 30)
 
