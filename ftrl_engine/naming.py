@@ -20,7 +20,7 @@ import math
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -30,7 +30,18 @@ import xxhash
 from ftrl_engine.errors import DataError
 from ftrl_engine.events import Value, flatten
 from ftrl_engine.hashing import check_bits
-from ftrl_engine.plan import AUTO, LABEL, NUMBER, SKIP, TOKENS, UNKNOWN, WEIGHT, cross_name, planned_fields
+from ftrl_engine.plan import (
+    AUTO,
+    LABEL,
+    NUMBER,
+    SKIP,
+    TOKEN,
+    TOKENS,
+    UNKNOWN,
+    WEIGHT,
+    cross_name,
+    planned_fields,
+)
 from ftrl_engine.schema import Field, Schema
 from ftrl_engine.sink import MAX_ROW_FEATURES
 from ftrl_engine.values import DECIMAL_FORM, TEXT
@@ -69,7 +80,10 @@ class Cell(NamedTuple):
 
 
 class FeatureNamer:
-    """Lists the features of events by one schema at 2**bits slots."""
+    """Lists the features of events by one schema at 2**bits slots.
+
+    Where ``only`` is given, features of other slots are left out, most of them before they are made.
+    """
 
     def __init__(self, schema: Schema, bits: int) -> None:
         self.schema = schema
@@ -77,30 +91,35 @@ class FeatureNamer:
         self._fields = {
             field.name: (field, kind, _salt(field.name)) for field, kind in planned_fields(schema)
         }
+        # Of fields whose values are one token each.
+        self._token_salts = {name: salt for name, (_, kind, salt) in self._fields.items() if kind == TOKEN}
         self._others = AUTO if schema.others == "auto" else SKIP
         self._missing = [_missing_cell(field.name) for field in schema.fields if field.missing == "feature"]
         self._cells = partial(_cells_of, self._fields, self._others)
         # Most values of a log have been met a moment ago.
         self._recent = lru_cache(_RECENT_VALUES)(self._cells)
 
-    def of_event(self, event: Mapping[str, Any]) -> list[Feature]:
+    def of_event(self, event: Mapping[str, Any], only: Container[int] | None = None) -> list[Feature]:
         """The features of a mapping, as :class:`ftrl_engine.hasher.FeatureHasher` takes it."""
-        return self.of_values(flatten(event, self._skips))
+        return self.of_values(flatten(event, self._skips), only)
 
-    def of_values(self, values: Iterable[Value]) -> list[Feature]:
+    def of_values(self, values: Iterable[Value], only: Container[int] | None = None) -> list[Feature]:
         """The features of (field, form, text), as :func:`ftrl_engine.events.flatten` gives them."""
-        return self.features(self.cells(values))
+        if only is not None and not self.schema.crosses:
+            return self._of_slots(values, only)
+        return _kept(self.features(self.cells(values)), only)
 
-    def of_tokens(self, tokens: Iterable[tuple[str, str, float]]) -> list[Feature]:
+    def of_tokens(
+        self, tokens: Iterable[tuple[str, str, float]], only: Container[int] | None = None
+    ) -> list[Feature]:
         """The features of (field, token, value): formats whose tokens have values of their own."""
-        return self.features(
-            [
-                _token(field, salt, text, x)
-                for field, text, x in tokens
-                for _, kind, salt in [self._about(field)]
-                if kind != SKIP
-            ]
-        )
+        cells = [
+            _token(field, salt, text, x)
+            for field, text, x in tokens
+            for _, kind, salt in [self._about(field)]
+            if kind != SKIP
+        ]
+        return _kept(self.features(cells), only)
 
     def cells(self, values: Iterable[Value], limit: int = MAX_ROW_FEATURES) -> list[Cell]:
         """What the values stand for, before crosses; TooManyFeaturesError where it is more than ``limit``."""
@@ -117,8 +136,30 @@ class FeatureNamer:
 
         TooManyFeaturesError where they are more than ``limit``, repeats counted.
         """
+        return self._added_up(self._all(cells), limit)
+
+    def _of_slots(self, values: Iterable[Value], only: Container[int]) -> list[Feature]:
+        """As :meth:`of_values`, where there are no crosses: a token of another slot costs its hash alone."""
+        found: list[Cell] = []
+        given = set()
+        shift, salts = self._shift, self._token_salts
+        for field, form, text in values:
+            if field not in salts:
+                cells = self.cells(((field, form, text),))
+                if cells:
+                    found += cells
+                    given.add(field)
+            elif text:
+                given.add(field)
+                if _hash_text(field, text, salts[field]) >> shift in only:
+                    found.append(_token(field, salts[field], text))
+        found += [cell for cell in self._missing if cell.field not in given]
+        wanted = ((cell, (cell.field,)) for cell in found if cell.hash >> shift in only)
+        return self._added_up(wanted, MAX_ROW_FEATURES)
+
+    def _added_up(self, cells: Iterable[tuple[Cell, tuple[str, ...]]], limit: int) -> list[Feature]:
         found: dict[int, Feature] = {}
-        for number, (cell, fields) in enumerate(self._all(cells)):
+        for number, (cell, fields) in enumerate(cells):
             if number == limit:
                 raise TooManyFeaturesError(f"more than {limit} features")
             known = found.get(cell.hash)
@@ -147,6 +188,10 @@ class FeatureNamer:
     def _skips(self, field: str, whole: bool) -> bool:
         known = self._fields.get(field)
         return (known[1] if known else UNKNOWN if whole else self._others) == SKIP
+
+
+def _kept(features: list[Feature], only: Container[int] | None) -> list[Feature]:
+    return features if only is None else [feature for feature in features if feature.slot in only]
 
 
 def _cells_of(
@@ -181,12 +226,13 @@ def _hash(data: bytes, seed: int) -> int:
 
 
 def _salt(field: str) -> int:
-    return _hash(_encoded(field, field), 0)
+    return _hash_text(field, field, 0)
 
 
-def _encoded(field: str, text: str) -> bytes:
+def _hash_text(field: str, text: str, seed: int) -> int:
+    """That of its UTF-8."""
     try:
-        return text.encode()
+        return xxhash.xxh64_intdigest(text.encode(), seed)
     except UnicodeEncodeError as error:
         raise DataError(f"field {field!r}: {text!r} holds half of a surrogate pair") from error
 
@@ -198,7 +244,7 @@ def _word(number: int) -> bytes:
 
 def _token(field: str, salt: int, text: str, value: float = 1.0) -> Cell:
     name = f"{field}={text}" if field else text
-    return Cell(field, name, text, _hash(_encoded(field, text), salt), value)
+    return Cell(field, name, text, _hash_text(field, text, salt), value)
 
 
 def _missing_cell(field: str) -> Cell:

@@ -9,16 +9,17 @@ is learned depends on it. A slot that turns up with another name is shared, and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ftrl_engine.batch import Batch
 from ftrl_engine.errors import CorruptFileError
 from ftrl_engine.learners.base import Learner
-from ftrl_engine.naming import Feature
 from ftrl_engine.schema import Schema
 from streams.codecs.base import Codec
 from streams.name_store import NameStore, Slots
@@ -28,15 +29,15 @@ from streams.pipeline import Step
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
 # and what a run may take in all even if that is less: at its end, so that short runs have names too.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.15
+END_SECONDS = 0.03
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
-_LEAST_SECONDS, _MOST_SECONDS = 0.002, 0.02
-_SAMPLE_ROWS, _LAST_ROWS = 256, 1024
-_SHARING_SECONDS = 0.02  # for slots that are shared, at the end of a run
+_LEAST_SECONDS, _MOST_SECONDS = 0.008, 0.02
+_SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 4096, 1024
+_SHARING_SECONDS = 0.01  # for slots that are shared, at the end of a run
 _SAVE_SECONDS = 10.0
 # A thread that gives up the interpreter's lock for moments and takes it back at once starves the others: the
-# end of a run would wait for names. So it stays away for a moment after each row.
-_LET_OTHERS_SECONDS = 1e-5
+# end of a run would wait for names. So it stays away for a moment every now and then.
+_REST_EVERY_SECONDS, _REST_SECONDS = 5e-4, 1e-5
 
 
 class NameCollector:
@@ -86,10 +87,9 @@ class NameCollector:
         self._finishing = True
         if self._last is not None:
             # It is over as soon as nothing is left to name; then some rows show which slots are shared.
-            rows = len(self._last[0].batch)
-            self._visit(*self._last, max(self._allowance(), END_SECONDS - self._spent), rows, known=0)
+            self._visit(*self._last, max(self._allowance(), END_SECONDS), _LAST_ROWS, known=0)
             sharing = min(END_SECONDS, _SHARING_SECONDS)
-            self._visit(*self._last, max(self._allowance(), sharing), _LAST_ROWS, known=_LAST_ROWS)
+            self._visit(*self._last, max(self._allowance(), sharing), _SHARING_ROWS, known=_SHARING_ROWS)
             self._last = None
             self._guard(self._save)
 
@@ -138,34 +138,42 @@ class NameCollector:
         if not self._loaded:
             self._load()
         self.store.make_room(self._learner.weights_at)
-        rows = len(step.batch)
-        first = self._turn % max(1, rows - most + 1)
+        first = self._turn % max(1, len(step.batch) - most + 1)
         self._turn += most
-        part = step.batch.rows(first, min(rows, first + most))
-        sizes = np.abs(self._learner.weights_at(part.slots))
-        wanted = np.where(self._is_wanted(part.slots, sizes), sizes, 0.0)
-        filled = np.flatnonzero(np.diff(part.indptr))
-        best = np.maximum.reduceat(wanted, part.indptr[filled]) if len(filled) else np.empty(0)
-        order = np.argsort(-best, kind="stable")
-        for row in filled[order].tolist():
-            of_row = slice(int(part.indptr[row]), int(part.indptr[row + 1]))
-            if not self._is_wanted(part.slots[of_row], sizes[of_row]).any():
-                if known == 0:
-                    continue
-                known -= 1
-            learned = dict(zip(part.slots[of_row].tolist(), sizes[of_row].tolist(), strict=True))
-            self._name_row(codec.features(step.block, int(step.records[first + row])), learned)
-            if self._finishing:
-                time.sleep(_LET_OTHERS_SECONDS)
-            if time.thread_time() >= until:
-                return
-
-    def _is_wanted(self, slots: Slots, sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """bool[len(slots)], whether a slot with a weight of this size should get a name."""
-        wanted: NDArray[np.bool_] = (sizes > self.store.floor) & ~self.store.named(slots)
-        return wanted
-
-    def _name_row(self, features: list[Feature], learned: dict[int, float]) -> None:
-        for feature in features:
-            if learned.get(feature.slot, 0.0) > self.store.floor:
+        part = step.batch.rows(first, min(len(step.batch), first + most))
+        slots, places = _first_places(part.slots)
+        sizes = np.abs(self._learner.weights_at(slots))
+        learned = sizes > self.store.floor
+        only = set(slots[learned].tolist())
+        wanted = np.flatnonzero(learned & ~self.store.named(slots))
+        wanted = wanted[np.argsort(-sizes[wanted], kind="stable")]
+        rows = np.searchsorted(part.indptr, places[wanted], side="right") - 1
+        rested = time.thread_time()
+        for row in self._rows_to_read(slots[wanted].tolist(), rows.tolist(), part, known):
+            for feature in codec.features(step.block, int(step.records[first + row]), only):
                 self._changed |= self.store.add(feature.slot, feature.name)
+            now = time.thread_time()
+            if now >= until:
+                return
+            if self._finishing and now >= rested + _REST_EVERY_SECONDS:
+                time.sleep(_REST_SECONDS)
+                rested = now
+
+    def _rows_to_read(self, slots: list[int], rows: list[int], part: Batch, known: int) -> Iterator[int]:
+        """The row of each slot that has no name when its turn comes; then others, ``known`` in all."""
+        read = set()
+        for slot, row in zip(slots, rows, strict=True):
+            if slot not in self.store:
+                read.add(row)
+                yield row
+        filled = np.flatnonzero(np.diff(part.indptr))
+        yield from islice((row for row in filled.tolist() if row not in read), known)
+
+
+def _first_places(slots: Slots) -> tuple[Slots, NDArray[np.int64]]:
+    """The different slots, rising, and where each of them stands first."""
+    # numpy.unique sorts indirectly, which takes three times as long.
+    keys = np.sort((slots.astype(np.uint64) << 32) | np.arange(len(slots), dtype=np.uint64))
+    sorted_slots = (keys >> 32).astype(np.uint32)
+    first = np.flatnonzero(np.diff(sorted_slots, prepend=~sorted_slots[:1]))
+    return sorted_slots[first], (keys[first] & 0xFFFFFFFF).astype(np.int64)

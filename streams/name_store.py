@@ -41,6 +41,9 @@ class NameStore:
     def __len__(self) -> int:
         return self._count
 
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._names
+
     @property
     def full(self) -> bool:
         """Whether names must go before more can come."""

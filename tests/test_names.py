@@ -133,6 +133,15 @@ def test_a_limit_out_of_range_is_refused(limit: int) -> None:
 # The collector.
 
 
+@given(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 3), max_size=40))
+def test_first_places_are_those_of_unique(slots: list[int]) -> None:
+    array = np.array(slots, dtype=np.uint32)
+    found, places = name_collector._first_places(array)
+    expected, first = np.unique(array, return_index=True)
+    assert found.tolist() == expected.tolist()
+    assert places.tolist() == first.tolist()
+
+
 @pytest.fixture(scope="module")
 def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clicks") / "clicks.jsonl"
@@ -283,7 +292,7 @@ def test_a_failure_of_naming_ends_naming_alone(clicks: Path, tmp_path: Path) -> 
     from streams.codecs.jsonl import JsonlCodec
 
     class Broken(JsonlCodec):
-        def features(self, block: Any, record: int) -> list[Feature]:
+        def features(self, block: Any, record: int, only: Any = None) -> list[Feature]:
             raise ZeroDivisionError("inside")
 
     model, trainer = learn(clicks, tmp_path / "m", Broken)

@@ -31,7 +31,17 @@ CLOSED = Schema.from_dict(
         },
     }
 )
-SCHEMAS = {"open": SCHEMA, "closed": CLOSED, "auto": Schema()}
+NO_CROSSES = Schema.from_dict(
+    {
+        "fields": {
+            "user": {"kind": "token", "missing": "feature"},
+            "item": {"kind": "token"},
+            "tags": {"kind": "tokens", "separator": ",", "missing": "feature"},
+            "price": {"kind": "number", "missing": "feature"},
+        },
+    }
+)
+SCHEMAS = {"open": SCHEMA, "closed": CLOSED, "auto": Schema(), "no crosses": NO_CROSSES}
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.sampled_from((*NUMBERS, *OTHER_TEXTS)) | st.text(
@@ -74,7 +84,12 @@ def test_slots_and_values_are_those_of_the_encoder(schema: str, event: dict[str,
     except DataError:
         assume(False)
     row = list(zip(batch.slots.tolist(), batch.values.tolist(), strict=True))
-    check_names(FeatureNamer(one, BITS).of_event(event), row)
+    namer = FeatureNamer(one, BITS)
+    features = namer.of_event(event)
+    check_names(features, row)
+    only = {slot for slot, _ in row[::2]}
+    assert namer.of_event(event, only) == [feature for feature in features if feature.slot in only]
+    assert namer.of_event(event, ()) == []
 
 
 @given(floats)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -133,9 +133,10 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def features(self, block: Block, record: int) -> list[Feature]:
+    def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
         """The features of a record that :meth:`encode` accepts, by name; slow, for a person to read.
 
+        Those of the slots ``only``, where they are given: that is less slow the fewer they are.
         It may be called from another thread than the one that encodes.
         """
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Container
+from itertools import repeat
 from typing import ClassVar
 
 import numpy as np
@@ -137,7 +139,7 @@ class DelimitedCodec(Codec):
             return self.teller.tell(reason, values, self._columns)
         return f"{REASONS[WRONG_COLUMNS]}: expected {len(self._columns)}, found {found}"
 
-    def features(self, block: Block, record: int) -> list[Feature]:
+    def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
         # The columns of the block, which may be an earlier one than that at hand.
         columns = list(self.schema.columns)
         if block.header is not None:
@@ -145,7 +147,7 @@ class DelimitedCodec(Codec):
         texts = self._split(block.record(record).decode())
         if len(texts) < len(columns):
             columns.remove(next(name for name in self._label_names() if name in columns))
-        return self.namer.of_values((name, TEXT, text) for name, text in zip(columns, texts, strict=True))
+        return self.namer.of_values(zip(columns, repeat(TEXT), texts, strict=False), only)
 
     def _split(self, line: str) -> list[str]:
         """The columns of a record that is accepted."""

@@ -7,6 +7,7 @@ occurs twice, anything malformed) is decoded by msgspec and gives the same slots
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import msgspec
@@ -65,8 +66,8 @@ class JsonlCodec(Codec):
         event = self._decode(block.record(record))
         return self.teller.tell(reason, flatten(event, self.teller.skips), list(event))
 
-    def features(self, block: Block, record: int) -> list[Feature]:
-        return self.namer.of_event(self._decode(block.record(record)))
+    def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
+        return self.namer.of_event(self._decode(block.record(record)), only)
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:

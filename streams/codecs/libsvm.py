@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -70,16 +70,17 @@ class LibsvmCodec(Codec):
     def describe(self, block: Block, record: int, reason: int) -> str:
         return self.reasons[reason] + _culprit(reason, block.record(record))
 
-    def features(self, block: Block, record: int) -> list[Feature]:
+    def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
         words = _WORD.findall(block.record(record).decode().partition("#")[0])
         if words and ":" not in words[0]:
             del words[0]  # the label
         pairs = [word.partition(":") for word in words]
-        return self.namer.of_tokens(
+        tokens = [
             ("", index, float(value) if colon else 1.0)
             for index, colon, value in pairs
             if not (colon and index == "qid")
-        )
+        ]
+        return self.namer.of_tokens(tokens, only)
 
 
 def _culprit(reason: int, record: bytes) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -79,8 +79,8 @@ class VwCodec(Codec):
     def describe(self, block: Block, record: int, reason: int) -> str:
         return self.reasons[reason] + _culprit(reason, block.record(record))
 
-    def features(self, block: Block, record: int) -> list[Feature]:
-        return self.namer.of_tokens(_tokens(block.record(record).decode()))
+    def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
+        return self.namer.of_tokens(_tokens(block.record(record).decode()), only)
 
 
 def _tokens(line: str) -> Iterator[tuple[str, str, float]]:
