@@ -21,9 +21,7 @@ def sigmoid(margin: float) -> float:
     """1 / (1 + exp(-margin)), in [0, 1]; keeps its relative precision down to the smallest float."""
     # exp of a negative number only: it may underflow to 0, which is the right limit.
     decay = math.exp(-abs(margin))
-    if margin >= 0.0:
-        return 1.0 / (1.0 + decay)
-    return decay / (1.0 + decay)
+    return (1.0 if margin >= 0.0 else decay) / (1.0 + decay)
 
 
 @inlined

@@ -25,7 +25,7 @@ from ftrl_engine.metrics import Progressive
 KIND = "checkpoint"
 _METRICS = "metrics."
 # Slots listed at a time: what is found stays in the cache; and bits of a word.
-_PART, _WORD = 1 << 16, 64
+_PART, _WORD = 1 << 17, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,11 @@ class Touched:
 
     def rows(self) -> Iterator[NDArray[np.float64]]:
         """Their states, in the same parts."""
-        for slots in self.slots():
-            yield self._state[slots]
+        width = self._state.shape[1]
+        for start in range(0, len(self._bits), _PART // _WORD):
+            found = np.empty((_PART, width))
+            bits = self._bits[start : start + _PART // _WORD]
+            yield found[: copy_marked(bits, self._state[_WORD * start :], found)]
 
 
 @kernel
@@ -151,6 +154,24 @@ def mark_touched(state: NDArray[np.float64], words: NDArray[np.uint64], bits: ND
             marked |= np.uint64(touched) << np.uint64(k)
         bits[word] = marked
         count += count_ones(marked)
+    return count
+
+
+@kernel
+def copy_marked(bits: NDArray[np.uint64], state: NDArray[np.float64], found: NDArray[np.float64]) -> int:
+    """Write the states of the slots whose bits are set, ``state[0]`` being that of the first.
+
+    Returns how many they are.
+    """
+    count, width = 0, state.shape[1]
+    for word in range(len(bits)):
+        marked = bits[word]
+        while marked != np.uint64(0):
+            slot = _WORD * word + trailing_zeros(marked)
+            for column in range(width):
+                found[count, column] = state[slot, column]
+            count += 1
+            marked &= marked - np.uint64(1)
     return count
 
 

@@ -32,12 +32,12 @@ SHARE, IDLE_SHARE = 0.025, 0.005
 END_SECONDS = 0.03
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.008, 0.02
-_SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 4096, 1024
-_SHARING_SECONDS = 0.01  # for slots that are shared, at the end of a run
+_SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 2048, 256
+_SHARING_SECONDS = 0.005  # for slots that are shared, at the end of a run
 _SAVE_SECONDS = 10.0
 # A thread that gives up the interpreter's lock for moments and takes it back at once starves the others: the
 # end of a run would wait for names. So it stays away for a moment every now and then.
-_REST_EVERY_SECONDS, _REST_SECONDS = 5e-4, 1e-5
+_REST_EVERY_SECONDS, _REST_SECONDS = 2e-4, 1e-5
 
 
 class NameCollector:

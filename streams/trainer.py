@@ -6,7 +6,7 @@ positions. When due: checkpoint, then snapshot, then acknowledge, in this order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -138,13 +138,14 @@ class Trainer:
         return True
 
     def finish(self, source: Source) -> None:
-        """Checkpoint and publish what is not saved yet, while the last names are found beside that."""
+        """Checkpoint, publish, and find the last names: what is not a matter of the disk beside what is."""
         names, self._names = self._names, None  # nothing else touches them meanwhile
-        with ThreadPoolExecutor(1, "ftrl-names") as aside:
+        with ThreadPoolExecutor(1, "ftrl-aside") as aside:
+            snapshot = aside.submit(self._snapshot, self.provenance())
             naming = None if names is None else aside.submit(names.finish)
             if self.totals != self.saved or self._new:
                 self._save(source)
-            self.publish()
+            self._publish(snapshot.result())
         self._names = names
         if naming is not None:
             naming.result()
@@ -259,8 +260,13 @@ class Trainer:
         """Write the snapshot of the weights as they stand."""
         if self._new:
             self._save(self.source)
+        self._publish(self._snapshot(self.provenance()))
+
+    def _snapshot(self, provenance: Mapping[str, Any]) -> Snapshot:
         settings = self.model.settings
-        snapshot = Snapshot.of(self.learner, settings.bits, settings.schema, self.provenance())
+        return Snapshot.of(self.learner, settings.bits, settings.schema, provenance)
+
+    def _publish(self, snapshot: Snapshot) -> None:
         self.nonzero_weights = len(snapshot.slots)
         try:
             snapshot.save(self.model.snapshot_path(self.totals.rows))
