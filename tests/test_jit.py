@@ -95,7 +95,7 @@ def test_a_changed_helper_reaches_its_callers_and_the_rest_comes_from_disk(copie
     assert second["cache"] == first["cache"]
     helper = copied / "ftrl_engine" / "losses.py"
     before = helper.read_text()
-    helper.write_text(before.replace("return 1.0 / (1.0 + decay)", "return 3.0 / (1.0 + decay)"))
+    helper.write_text(before.replace("return (1.0 if", "return (3.0 if"))
     assert helper.read_text() != before
     third = run(copied, **cache)
     assert (third["value"], third["hits"]) == (1.5, 0)
