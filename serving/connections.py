@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -28,6 +28,8 @@ _PHRASES = {
     400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }  # fmt: skip
+# Heads of requests answered at once that are remembered, and how long one may be.
+_MOST_HEADS, _LONGEST_HEAD = 1024, 2048
 # What the parts of a head hold beside their names and values.
 _REQUEST_LINE, _FIELD_LINE = len("  HTTP/1.1\r\n"), len(": \r\n")
 # A request with such a header is not answered at once.
@@ -38,11 +40,20 @@ NOTHING: Mapping[Any, Any] = MappingProxyType({})
 AtOnce = Mapping[tuple[bytes, bytes], Callable[[Headers, bytes], Response | None]]
 
 
+class _Head(NamedTuple):
+    """What the bytes of a head mean: whom to ask for the answer, and how long the body is."""
+
+    ask: Callable[[Headers, bytes], Response | None]
+    headers: list[tuple[bytes, bytes]]
+    body_bytes: int
+
+
 class LimitedProtocol(_Base):  # type: ignore[misc]
     """uvicorn's protocol within limits; :func:`limited` sets them.
 
     A request that came as a whole is answered where it is received, if one of ``at_once`` gives a response.
-    uvicorn is told of the others only, so it makes no cycle, event and timer for each of the many.
+    uvicorn is told of the others only, so it makes no cycle, event and timer for each of the many. Clients
+    send the same head again and again, so what it means is remembered instead of parsed each time.
     """
 
     max_header: ClassVar[int]
@@ -50,6 +61,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
     count: ClassVar[Callable[[int], None]]
     at_once: ClassVar[AtOnce]
     outbox: ClassVar[Outbox]
+    heads: ClassVar[dict[bytes, _Head]]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Joined(transport, self.outbox))
@@ -62,6 +74,9 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
     def data_received(self, data: bytes) -> None:
+        begins = self.answered is self.scope  # the parser has met the end of a request, or nothing yet
+        if begins and self._answer_known(data):
+            return
         before = self.scope
         self._began, self._another = perf_counter(), False
         self._may_be_large = self._head + len(data) > self.max_header
@@ -70,6 +85,8 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
             self._tell(self._held)  # the rest of its body is still to come
         if (self._another and self.answered is self.scope) or not in_head(self):
             self._head = 0
+            if begins and self._another:
+                self._remember(data)
             return
         # What came with the end of an earlier request is mostly that: its bytes are not counted.
         idle = self.cycle is None and self.answered is None
@@ -137,6 +154,31 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         for piece in pieces:
             super().on_body(piece)
 
+    def _answer_known(self, data: bytes) -> bool:
+        """Answer a request that begins with a head which was parsed before, if that is all there is."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        known = self.heads.get(data[:end])
+        if known is None or len(data) - end != known.body_bytes:
+            return False
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        response = known.ask(known.headers, data[end:])
+        if response is None:
+            return False
+        self.scope = self.answered = {}
+        self.server_state.total_requests += 1
+        self.transport.write_soon(response.bytes(self.server_state.default_headers))
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Keep what the head means, where ``data`` was one request that was answered, and nothing else."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        # The body was neither in pieces nor followed by anything.
+        if self.answered is self.scope and len(data) - end == self._body_bytes and end <= _LONGEST_HEAD:
+            if len(self.heads) >= _MOST_HEADS:
+                self.heads.clear()
+            self.heads[data[:end]] = _Head(self._ask, self.headers, self._body_bytes)
+
     def _answer(self, body: bytes) -> bool:
         """Answer the request at hand, whose body is whole, if that needs no waiting."""
         if self.flow.write_paused or self.transport.is_closing():
@@ -147,6 +189,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         if response is None:
             return False
         self._held, self._another = None, True
+        self._body_bytes = len(body)
         self.answered = self.scope
         self.server_state.total_requests += 1
         self.transport.write_soon(response.bytes(self.server_state.default_headers))
@@ -258,7 +301,7 @@ def limited(
     at_once  has by method and path what is asked for a response to a whole request
     """
     names: dict[str, Any] = {"max_header": max_header, "max_connections": max_connections}
-    names |= {"count": staticmethod(count), "outbox": Outbox(), "at_once": at_once}
+    names |= {"count": staticmethod(count), "outbox": Outbox(), "at_once": at_once, "heads": {}}
     return type("LimitedProtocol", (LimitedProtocol,), names)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
@@ -202,6 +202,98 @@ def test_answers_come_in_order_however_the_bytes_come(asked: list[str], cuts: li
     answers = asyncio.run(run())
     starts = {"at once": "a", "no": "no", "other": "o", "1.1 keep-alive": "k"}
     assert [answer[-1].rstrip(".") for answer in answers] == [f"{starts[k]}{n}" for n, k in enumerate(asked)]
+
+
+class NeverKnown(dict[bytes, Any]):
+    """Heads that are forgotten at once."""
+
+    def __setitem__(self, head: bytes, meaning: Any) -> None: ...
+
+
+CHUNKED = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+PIECES = [
+    request(b"aa"),
+    request(b"bb"),
+    request(b"no"),
+    request(b"aa", headers="X: y\r\n"),
+    request(b"aa", path="/other"),
+    request(b"aa", version="1.0"),
+    request(b"aa", headers="Connection: close\r\n"),
+    CHUNKED + b"2\r\naa\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\naa\r\n0\r\nX: trailer\r\n\r\n",
+    CHUNKED + b"2\r",
+    b"GET /score HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /score HTTP/1.1\r\nHost: x\r\n\r\n",
+    request(b"aa") + b"\r\n",
+    b"\r\n" + request(b"aa"),
+    b"\r\n",
+    request(b"aa")[:-1],
+    request(b"aa") + b"a",
+    b"a",
+    request(b"aa") + request(b"bb"),
+    request(b"aa")[:20],
+    request(b"aa")[20:],
+    request(b"POST /score HTTP/1.1\r\n\r\n"),
+    request(b"aa", headers="X: %s\r\n" % ("x" * 2100)),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.sampled_from(PIECES[:4]), max_size=12), st.booleans())
+@example([CHUNKED + b"2\r\naa\r\n0\r\n\r\n", CHUNKED + b"2\r"], False)
+@example([request(b"aa") + request(b"ccc", headers="X: y\r\n"), request(b"aa") + b"a"], False)
+def test_a_head_means_the_same_when_it_is_known(pieces: list[bytes], waits: bool) -> None:
+    """Whole requests, parts of some and what is none: as if each head were parsed."""
+
+    async def talk(known: bool) -> tuple[bytes, bool, int, int]:
+        protocol, transport = protocol_of()
+        if not known:
+            type(protocol).heads = NeverKnown()
+        for piece in pieces:
+            if transport.closed:
+                break
+            protocol.data_received(piece)
+            if waits:
+                await quiet()
+        await quiet()
+        again = 0 if protocol.answered is None else id(protocol.answered) == id(protocol.scope)
+        return transport.sent, transport.closed, protocol.server_state.total_requests, again
+
+    assert asyncio.run(talk(True)) == asyncio.run(talk(False))
+
+
+def test_a_head_that_was_met_before_is_not_parsed_again() -> None:
+    async def run() -> None:
+        protocol, transport = protocol_of()
+        protocol.data_received(request(b"aa"))
+        parser, protocol.parser = protocol.parser, None
+        protocol.data_received(request(b"bb"))
+        protocol.parser = parser
+        protocol.data_received(request(b"no"))
+        protocol.data_received(request(b"c" * 5000))
+        await quiet()
+        answers = [answer[-1] for answer in bodies(transport.sent)]
+        assert answers == ["aa", "bb", "no", "c" * 5000]
+        # Another connection knows it, too.
+        other: Any = type(protocol)(config=protocol.config, server_state=ServerState(), app_state={})
+        other.connection_made(Transport())
+        other.parser = None
+        other.data_received(request(b"dd"))
+        assert other.server_state.total_requests == 1
+        assert is_idle(other)
+
+    asyncio.run(run())
+
+
+def test_heads_are_remembered_within_bounds() -> None:
+    async def run() -> None:
+        protocol, _ = protocol_of()
+        for number in range(5000):
+            protocol.data_received(request(b"aa", headers=f"X: {number}\r\n"))
+        protocol.data_received(request(b"aa", headers="X: %s\r\n" % ("x" * 2100)))
+        assert 0 < len(protocol.heads) <= 1024
+        assert max(map(len, protocol.heads)) < 200
+
+    asyncio.run(run())
 
 
 def test_dear_requests_in_one_piece_let_others_in_between() -> None:
