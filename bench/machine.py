@@ -15,6 +15,9 @@ PACKAGES = (
     "ftrl-engine", "numpy", "numba", "vowpalwabbit", "datatable", "scikit-learn", "river", "orjson"
 )  # fmt: skip
 
+# The word of the first line of /proc/stat that counts stolen time.
+_STEAL = 8
+
 
 def facts() -> dict[str, Any]:
     """Processor, memory, system and the versions that matter; None where something is not known."""
@@ -29,6 +32,18 @@ def facts() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "c_compiler": _first_line(compiler()),
     }
+
+
+def stolen_seconds() -> float | None:
+    """Processor time that the hypervisor has taken from this machine since it started, over all cores.
+
+    None where the system does not say.
+    """
+    try:
+        words = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
+        return int(words[_STEAL]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _processor() -> str | None:

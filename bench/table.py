@@ -13,7 +13,9 @@ from rich.text import Text
 from bench.result import Result
 
 # Units of which less is better; of the others, more is.
-LESS_IS_BETTER = ("ns/cell", "ns/feature", "us", "us/row", "ms", "s", "MB")
+LESS_IS_BETTER = ("ns/cell", "ns/feature", "us", "us/row", "ms", "ms p99", "s", "MB")
+# Those of a figure that says nothing of the contender.
+NEITHER_IS_BETTER = ("% stolen",)
 
 
 def print_results(machine: dict[str, Any], results: Sequence[Result], console: Console) -> None:
@@ -63,9 +65,10 @@ def factor_of(result: Result, baseline: str | None, results: Sequence[Result]) -
 
     "vw or isal": vw, and isal where vw does not take part.
     """
-    baselines = [] if baseline is None else baseline.split(" or ")
+    if baseline is None or result.unit in NEITHER_IS_BETTER:
+        return None
     found = {r.contender: r for r in results if (r.group, r.name) == (result.group, result.name)}
-    for other in [found[name] for name in baselines if name in found]:
+    for other in [found[name] for name in baseline.split(" or ") if name in found]:
         if other.median > 0 and result.median > 0:
             factor = result.median / other.median
             return 1.0 / factor if result.unit in LESS_IS_BETTER else factor

@@ -223,7 +223,7 @@ def test_factors_are_better_above_one() -> None:
     def two(unit: str) -> list[Result]:
         return [Result.of("g", "n", "ours", unit, [2.0]), Result.of("g", "n", "theirs", unit, [1.0])]
 
-    for unit, factor in (("rows/s", 2.0), ("us", 0.5), ("MB", 0.5)):
+    for unit, factor in (("rows/s", 2.0), ("us", 0.5), ("ms p99", 0.5), ("MB", 0.5), ("% stolen", None)):
         assert factor_of(two(unit)[0], "theirs", two(unit)) == factor
     assert factor_of(two("s")[0], "nobody", two("s")) is None
 

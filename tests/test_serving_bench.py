@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import sys
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from bench import serving_apps, serving_case, serving_speed
+from bench import machine, serving_apps, serving_case, serving_speed
 
 REQUEST = b'{"context": {"f0": "v1", "f1": "v2"}, "candidates": [{"f2": "v3"}, {"f2": "v4"}]}'
 
@@ -42,6 +44,18 @@ def test_rivals_give_probabilities(name: str, module: str, tmp_path: Path) -> No
     assert len(scores) == 2
     assert all(0.0 <= score <= 1.0 for score in scores)
     assert len(json.loads(reply(b'{"context": {"f0": "v1"}}'))["scores"]) == 1
+
+
+def test_stolen_time_is_known_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = machine.stolen_seconds(), machine.stolen_seconds()
+    if sys.platform == "linux":
+        assert first is not None
+        assert second is not None
+        assert 0.0 <= first <= second < first + 1.0
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "cpu  1 2 3 4 5 6 7 250 0 0\n")
+    assert machine.stolen_seconds() == 250 / os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "something else")
+    assert machine.stolen_seconds() is None
 
 
 def test_without_wrk_the_group_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
