@@ -61,7 +61,8 @@ class Parts:
     """An array that comes in parts, so that memory never holds all of it.
 
     parts  gives them in order, C-contiguous, little-endian and of ``dtype``; together they have ``shape``;
-           what they are taken from must not change while they are written
+           what they are taken from must not change while they are written, and each must hold until the
+           next one is asked for
     """
 
     dtype: np.dtype[Any]

@@ -118,17 +118,16 @@ class Touched:
         self.count: int = mark_touched(state, state.view(np.uint64), self._bits)
 
     def slots(self) -> Iterator[NDArray[np.uint32]]:
-        """They, rising, in parts."""
+        """They, rising, in parts, each of which holds until the next one is asked for."""
+        found = np.empty(_PART, dtype=np.uint32)
         for start in range(0, len(self._bits), _PART // _WORD):
-            found = np.empty(_PART, dtype=np.uint32)
             bits = self._bits[start : start + _PART // _WORD]
             yield found[: list_marked(bits, _WORD * start, found)]
 
     def rows(self) -> Iterator[NDArray[np.float64]]:
-        """Their states, in the same parts."""
-        width = self._state.shape[1]
+        """Their states, in the same parts, which hold as long."""
+        found = np.empty((_PART, self._state.shape[1]))
         for start in range(0, len(self._bits), _PART // _WORD):
-            found = np.empty((_PART, width))
             bits = self._bits[start : start + _PART // _WORD]
             yield found[: copy_marked(bits, self._state[_WORD * start :], found)]
 

@@ -173,7 +173,10 @@ class NameCollector:
 def _first_places(slots: Slots) -> tuple[Slots, NDArray[np.int64]]:
     """The different slots, rising, and where each of them stands first."""
     # numpy.unique sorts indirectly, which takes three times as long.
-    keys = np.sort((slots.astype(np.uint64) << 32) | np.arange(len(slots), dtype=np.uint64))
+    keys = slots.astype(np.uint64)
+    keys <<= 32
+    keys |= np.arange(len(slots), dtype=np.uint64)
+    keys.sort()
     sorted_slots = (keys >> 32).astype(np.uint32)
     first = np.flatnonzero(np.diff(sorted_slots, prepend=~sorted_slots[:1]))
     return sorted_slots[first], (keys[first] & 0xFFFFFFFF).astype(np.int64)

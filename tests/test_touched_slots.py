@@ -40,7 +40,7 @@ def check(state: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
     touched = Touched(state)
     assert touched.count == len(expected)
     for _ in range(2):
-        parts = list(touched.slots())
+        parts = [part.copy() for part in touched.slots()]
         assert {part.dtype for part in parts} == {np.dtype(np.uint32)}
         np.testing.assert_array_equal(np.concatenate(parts), expected)
-        np.testing.assert_array_equal(np.concatenate(list(touched.rows())), state[expected])
+        np.testing.assert_array_equal(np.concatenate([part.copy() for part in touched.rows()]), state[expected])
