@@ -76,11 +76,28 @@ def test_the_fit_is_that_of_least_squares() -> None:
 
 def test_exponents_are_those_of_the_rounds(results: list[Result]) -> None:
     exponents = [result for result in results if result.unit == "exponent"]
-    assert [result.curve for result in exponents] == [growth.ROW, growth.FILE, growth.FILE]
-    assert exponents[-1].name == f"{growth.FILE}: growth from 100 rows on"
-    for result in exponents:
+    assert [result.curve for result in exponents] == [growth.ROW, *3 * [growth.FILE]]
+    assert exponents[2].name == f"{growth.FILE}: growth from 100 rows on"
+    for result in exponents[:3]:
         assert (result.min, result.median, result.max) == pytest.approx((0.9, 1.0, 1.1))
         assert result.runs == 3
+    assert exponents[3].name == f"{growth.FILE}: growth of what is added to 20 rows"
+    assert exponents[3].median == pytest.approx(1.0)
+    assert 0.85 < exponents[3].min < 1.0 < exponents[3].max < 1.15
+
+
+def test_a_fixed_cost_is_no_growth() -> None:
+    """It bends the curve in logarithms; what is added to the least size grows as it does."""
+    sizes = {"10": 10, "100": 100, "300": 300, "1000": 1000}
+    times = {name: [5.0 + 0.25 * size, 80.0 + 2.0 * size] for name, size in sizes.items()}
+    whole, last, added = growth._exponents("curve", sizes, times)
+    assert whole.max < last.max < 0.95
+    assert (added.min, added.max) == pytest.approx((1.0, 1.0))
+    times = {name: [3.0 + 0.25 * size**1.2] for name, size in sizes.items()}
+    assert growth._exponents("curve", sizes, times)[-1].median == pytest.approx(1.2, abs=0.03)
+    # A machine that is slow for the least size and fast for all others.
+    times = {name: [1.0 if size > 10 else 2.0] for name, size in sizes.items()}
+    assert growth._exponents("curve", sizes, times)[-1].median == pytest.approx(0.0)
 
 
 def test_figures_lie_on_their_curves(results: list[Result]) -> None:
@@ -109,10 +126,11 @@ def test_a_tiny_run_gives_results_in_the_form_of_the_contract(
     assert [name for name in names if name.startswith(growth.ROW)] == [
         "learn one row: 4 features", "learn one row: 16 features", "learn one row: growth"
     ]  # fmt: skip
+    added = "growth of what is added to 20 rows"
     assert [name for name in names if name.startswith(growth.FILE)] == [
-        f"{growth.FILE}: {what}" for what in ("20 rows", "100 rows", "150 rows", "growth")
+        f"{growth.FILE}: {what}" for what in ("20 rows", "100 rows", "150 rows", "growth", added)
     ]
-    assert len(set(names)) == len(names) == 2 + 1 + 2 * 2 + 2 * 3 + 1
+    assert len(set(names)) == len(names) == 2 + 1 + 2 * 2 + 2 * 3 + 2
     assert not list(bench.inputs.directory.iterdir())
 
 
@@ -151,7 +169,8 @@ def test_the_page_is_whole_and_needs_nothing_else(results: list[Result]) -> None
     assert "<script" not in text
     assert not re.search(r'(src|href)="', text)
     assert "its features to the power 1.00 (0.90 to 1.10 in 3 rounds)." in headline(results)
-    assert "(0.90 to 1.10 in 3 rounds; 1.00 from 100 rows on)" in headline(results)
+    powers = "(0.90 to 1.10 in 3 rounds; 1.00 from 100 rows on; 1.00 of what is added to 20 rows)"
+    assert powers in headline(results)
 
 
 def test_a_page_that_cannot_be_written_is_an_error(results: list[Result], tmp_path: Path) -> None:

@@ -43,4 +43,5 @@ def check(state: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
         parts = [part.copy() for part in touched.slots()]
         assert {part.dtype for part in parts} == {np.dtype(np.uint32)}
         np.testing.assert_array_equal(np.concatenate(parts), expected)
-        np.testing.assert_array_equal(np.concatenate([part.copy() for part in touched.rows()]), state[expected])
+        rows = [part.copy() for part in touched.rows()]
+        np.testing.assert_array_equal(np.concatenate(rows), state[expected])

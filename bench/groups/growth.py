@@ -132,12 +132,23 @@ def _points(
 
 
 def _exponents(curve: str, sizes: Mapping[str, int], times: Mapping[str, Sequence[float]]) -> list[Result]:
-    """How the curve grows over all sizes, and over the last tenfold where they reach further."""
-    most = max(sizes.values())
+    """How the curve grows: over all sizes, over the last tenfold, and without what the least size costs.
+
+    A fixed cost makes a straight line flatter in logarithms, though nothing grows slower than its size. What
+    is added to the least size is free of it: the exponent of time(n) - time(least) over n - least.
+    """
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes.values())
     last = {name: size for name, size in sizes.items() if size * 10 >= most}
     found = [_exponent(curve, f"{curve}: growth", sizes, times)]
     if 2 <= len(last) < len(sizes):
         found.append(_exponent(curve, f"{curve}: growth from {next(iter(last))} on", last, times))
+    added = {name: size - sizes[least] for name, size in last.items() if name != least}
+    if len(added) >= 2:
+        more = {
+            name: [max(a - b, _CLOCK_SECONDS) for a, b in zip(times[name], times[least], strict=True)]
+            for name in added
+        }
+        found.append(_exponent(curve, f"{curve}: growth of what is added to {least}", added, more))
     return found
 
 
