@@ -27,7 +27,7 @@ from ftrl_engine import cli, jit
 from ftrl_engine.errors import DataError
 from tests.bench_here import check, run_here
 
-TINY = growth.Sizes(features=(4, 16), cells=2000, bits=(12, 14), rows=(20, 100, 400))
+TINY = growth.Sizes(features=(4, 16), cells=2000, bits=(12, 14), rows=(20, 100, 400), warm=15)
 EXPONENTS = (0.9, 1.1, 1.0)  # of the rounds of a made-up machine
 
 
