@@ -221,6 +221,7 @@ def test_a_small_run_names_what_matters(
 
 def test_features_of_one_slot_are_both_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_collector, "END_SECONDS", 60.0)
+    monkeypatch.setattr(name_collector, "_SHARING_SECONDS", 60.0)
     lines = [
         b'{"click": %d, "user": "u%d", "item": "i%d"}' % (i % 3 // 2, i % 40, i % 60) for i in range(2000)
     ]
