@@ -52,6 +52,7 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE][+-]))([eE][+-]?\d+)?", r
 _KNOWN_BUCKETS = 4096
 # Values that are remembered, and how long one may be with the name of its field.
 _RECENT_VALUES, _SHORT_TEXT = 4096, 64
+_KNOWN_FIELDS = 1024
 # That of the largest float64, whose interval ends beyond it.
 _LAST_BUCKET = 3 + math.floor(math.log(sys.float_info.max) ** 2)
 
@@ -91,13 +92,12 @@ class FeatureNamer:
         self._fields = {
             field.name: (field, kind, _salt(field.name)) for field, kind in planned_fields(schema)
         }
-        # Of fields whose values are one token each.
-        self._token_salts = {name: salt for name, (_, kind, salt) in self._fields.items() if kind == TOKEN}
         self._others = AUTO if schema.others == "auto" else SKIP
         self._missing = [_missing_cell(field.name) for field in schema.fields if field.missing == "feature"]
         self._cells = partial(_cells_of, self._fields, self._others)
         # Most values of a log have been met a moment ago.
         self._recent = lru_cache(_RECENT_VALUES)(self._cells)
+        self._known_about = lru_cache(_KNOWN_FIELDS)(partial(_about, self._fields, self._others))
 
     def of_event(self, event: Mapping[str, Any], only: Container[int] | None = None) -> list[Feature]:
         """The features of a mapping, as :class:`ftrl_engine.hasher.FeatureHasher` takes it."""
@@ -116,7 +116,7 @@ class FeatureNamer:
         cells = [
             _token(field, salt, text, x)
             for field, text, x in tokens
-            for _, kind, salt in [self._about(field)]
+            for _, kind, salt in [self._known_about(field)]
             if kind != SKIP
         ]
         return _kept(self.features(cells), only)
@@ -142,17 +142,20 @@ class FeatureNamer:
         """As :meth:`of_values`, where there are no crosses: a token of another slot costs its hash alone."""
         found: list[Cell] = []
         given = set()
-        shift, salts = self._shift, self._token_salts
+        shift = self._shift
         for field, form, text in values:
-            if field not in salts:
+            _, kind, salt = self._known_about(field)
+            if kind == AUTO and not _is_decimal_value(form, text):
+                kind = TOKEN
+            if kind != TOKEN:
                 cells = self.cells(((field, form, text),))
                 if cells:
                     found += cells
                     given.add(field)
             elif text:
                 given.add(field)
-                if _hash_text(field, text, salts[field]) >> shift in only:
-                    found.append(_token(field, salts[field], text))
+                if _hash_text(field, text, salt) >> shift in only:
+                    found.append(_token(field, salt, text))
         found += [cell for cell in self._missing if cell.field not in given]
         wanted = ((cell, (cell.field,)) for cell in found if cell.hash >> shift in only)
         return self._added_up(wanted, MAX_ROW_FEATURES)
@@ -181,10 +184,6 @@ class FeatureNamer:
             if cell.field not in given:
                 yield cell, (cell.field,)
 
-    def _about(self, field: str) -> tuple[Field, int, int]:
-        """The field, its kind and its salt."""
-        return self._fields.get(field) or (Field(field), self._others, _salt(field))
-
     def _skips(self, field: str, whole: bool) -> bool:
         known = self._fields.get(field)
         return (known[1] if known else UNKNOWN if whole else self._others) == SKIP
@@ -194,16 +193,25 @@ def _kept(features: list[Feature], only: Container[int] | None) -> list[Feature]
     return features if only is None else [feature for feature in features if feature.slot in only]
 
 
+def _about(fields: Mapping[str, tuple[Field, int, int]], others: int, field: str) -> tuple[Field, int, int]:
+    """The field, its kind and its salt; one that is none of ``fields`` has the kind ``others``."""
+    return fields.get(field) or (Field(field), others, _salt(field))
+
+
+def _is_decimal_value(form: int, text: str) -> bool:
+    """Whether such a value in a field of kind ``auto`` is a number."""
+    return form == DECIMAL_FORM or (form == TEXT and is_decimal(text))
+
+
 def _cells_of(
     fields: Mapping[str, tuple[Field, int, int]], others: int, field: str, form: int, text: str
 ) -> tuple[Cell, ...]:
     """What a value of a field stands for; a field that is none of ``fields`` has the kind ``others``."""
-    about, kind, salt = fields.get(field) or (Field(field), others, _salt(field))
+    about, kind, salt = _about(fields, others, field)
     if text == "" or kind in (SKIP, LABEL, WEIGHT):
         return ()
     if kind == AUTO:
-        decimal = form == DECIMAL_FORM or (form == TEXT and is_decimal(text))
-        kind = NUMBER if decimal else AUTO
+        kind = NUMBER if _is_decimal_value(form, text) else AUTO
     if kind == NUMBER:
         return (_number_cell(about, salt, _number(field, text)),)
     if kind == TOKENS and form == TEXT:

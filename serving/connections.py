@@ -28,8 +28,8 @@ _PHRASES = {
     400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }  # fmt: skip
-# Heads of requests answered at once that are remembered, and how long one may be.
-_MOST_HEADS, _LONGEST_HEAD = 1024, 2048
+# Heads of requests answered at once that are remembered, and how long one may be, in bytes and header lines.
+_MOST_HEADS, _LONGEST_HEAD, _MOST_LINES = 256, 2048, 32
 # What the parts of a head hold beside their names and values.
 _REQUEST_LINE, _FIELD_LINE = len("  HTTP/1.1\r\n"), len(": \r\n")
 # A request with such a header is not answered at once.
@@ -62,6 +62,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
     at_once: ClassVar[AtOnce]
     outbox: ClassVar[Outbox]
     heads: ClassVar[dict[bytes, _Head]]
+    met_once: ClassVar[set[int]]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Joined(transport, self.outbox))
@@ -165,19 +166,33 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         response = known.ask(known.headers, data[end:])
         if response is None:
             return False
+        self._head = 0
         self.scope = self.answered = {}
         self.server_state.total_requests += 1
         self.transport.write_soon(response.bytes(self.server_state.default_headers))
         return True
 
     def _remember(self, data: bytes) -> None:
-        """Keep what the head means, where ``data`` was one request that was answered, and nothing else."""
+        """Keep what the head means, where ``data`` was one request that was answered, and nothing else.
+
+        It must be met twice: heads that differ each time, with the number of a request, are not kept.
+        """
         end = data.find(_HEAD_END) + len(_HEAD_END)
         # The body was neither in pieces nor followed by anything.
-        if self.answered is self.scope and len(data) - end == self._body_bytes and end <= _LONGEST_HEAD:
-            if len(self.heads) >= _MOST_HEADS:
-                self.heads.clear()
-            self.heads[data[:end]] = _Head(self._ask, self.headers, self._body_bytes)
+        if self.answered is not self.scope or len(data) - end != self._body_bytes:
+            return
+        if end > _LONGEST_HEAD or len(self.headers) > _MOST_LINES:
+            return
+        head = data[:end]
+        mark = hash(head)
+        for full in (self.met_once, self.heads):
+            if len(full) >= _MOST_HEADS:
+                full.clear()
+        if mark in self.met_once:
+            self.met_once.remove(mark)
+            self.heads[head] = _Head(self._ask, self.headers, self._body_bytes)
+        else:
+            self.met_once.add(mark)
 
     def _answer(self, body: bytes) -> bool:
         """Answer the request at hand, whose body is whole, if that needs no waiting."""
@@ -302,6 +317,7 @@ def limited(
     """
     names: dict[str, Any] = {"max_header": max_header, "max_connections": max_connections}
     names |= {"count": staticmethod(count), "outbox": Outbox(), "at_once": at_once, "heads": {}}
+    names["met_once"] = set()
     return type("LimitedProtocol", (LimitedProtocol,), names)
 
 

@@ -101,8 +101,10 @@ class ModelDirectory:
     def may_be_made(cls, path: Path) -> bool:
         """Whether nothing but remains of a model that was never learned stands in the way."""
         remains = {"checkpoints", "snapshots", "rejected.jsonl", FILE, ".lock"}
+        # A file .tmp-... is what is left of one that was not written to its end.
         return not path.is_dir() or all(
-            entry.name in remains and not (entry.is_dir() and any(entry.iterdir()))
+            (entry.name in remains or entry.name.startswith(".tmp-"))
+            and not (entry.is_dir() and any(entry.iterdir()))
             for entry in path.iterdir()
         )
 

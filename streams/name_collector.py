@@ -29,7 +29,7 @@ from streams.pipeline import Step
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
 # and what a run may take in all even if that is less: at its end, so that short runs have names too.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.03
+END_SECONDS = 0.08
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.008, 0.02
 _SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 2048, 256
@@ -87,7 +87,10 @@ class NameCollector:
         self._finishing = True
         if self._last is not None:
             # It is over as soon as nothing is left to name; then some rows show which slots are shared.
-            self._visit(*self._last, max(self._allowance(), END_SECONDS), _LAST_ROWS, known=0)
+            end = self._spent + max(self._allowance(), END_SECONDS)
+            for _ in range(0, len(self._last[0].batch), _LAST_ROWS):
+                if self._spent < end:
+                    self._visit(*self._last, end - self._spent, _LAST_ROWS, known=0)
             sharing = min(END_SECONDS, _SHARING_SECONDS)
             self._visit(*self._last, max(self._allowance(), sharing), _SHARING_ROWS, known=_SHARING_ROWS)
             self._last = None

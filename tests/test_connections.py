@@ -238,9 +238,9 @@ PIECES = [
 ]
 
 
-@given(st.lists(st.sampled_from(PIECES) | st.sampled_from(PIECES[:4]), max_size=12), st.booleans())
-@example([CHUNKED + b"2\r\naa\r\n0\r\n\r\n", CHUNKED + b"2\r"], False)
-@example([request(b"aa") + request(b"ccc", headers="X: y\r\n"), request(b"aa") + b"a"], False)
+@given(st.lists(st.sampled_from(PIECES) | st.sampled_from(PIECES[:4]), max_size=16), st.booleans())
+@example([*2 * [CHUNKED + b"2\r\naa\r\n0\r\n\r\n"], CHUNKED + b"2\r"], False)
+@example([*2 * [request(b"aa") + request(b"ccc", headers="X: y\r\n")], request(b"aa") + b"a"], False)
 def test_a_head_means_the_same_when_it_is_known(pieces: list[bytes], waits: bool) -> None:
     """Whole requests, parts of some and what is none: as if each head were parsed."""
 
@@ -265,6 +265,7 @@ def test_a_head_that_was_met_before_is_not_parsed_again() -> None:
     async def run() -> None:
         protocol, transport = protocol_of()
         protocol.data_received(request(b"aa"))
+        protocol.data_received(request(b"aa"))
         parser, protocol.parser = protocol.parser, None
         protocol.data_received(request(b"bb"))
         protocol.parser = parser
@@ -272,7 +273,7 @@ def test_a_head_that_was_met_before_is_not_parsed_again() -> None:
         protocol.data_received(request(b"c" * 5000))
         await quiet()
         answers = [answer[-1] for answer in bodies(transport.sent)]
-        assert answers == ["aa", "bb", "no", "c" * 5000]
+        assert answers == ["aa", "aa", "bb", "no", "c" * 5000]
         # Another connection knows it, too.
         other: Any = type(protocol)(config=protocol.config, server_state=ServerState(), app_state={})
         other.connection_made(Transport())
@@ -287,11 +288,33 @@ def test_a_head_that_was_met_before_is_not_parsed_again() -> None:
 def test_heads_are_remembered_within_bounds() -> None:
     async def run() -> None:
         protocol, _ = protocol_of()
-        for number in range(5000):
+        for number in range(2000):
             protocol.data_received(request(b"aa", headers=f"X: {number}\r\n"))
-        protocol.data_received(request(b"aa", headers="X: %s\r\n" % ("x" * 2100)))
-        assert 0 < len(protocol.heads) <= 1024
+        assert not protocol.heads, "none of them came twice"
+        assert len(protocol.met_once) <= 256
+        for number in range(2000):
+            for _ in range(2):
+                protocol.data_received(request(b"aa", headers=f"X: {number}\r\n"))
+        for headers in ("X: %s\r\n" % ("x" * 2100), "a:\r\n" * 40):
+            for _ in range(3):
+                protocol.data_received(request(b"aa", headers=headers))
+        assert 0 < len(protocol.heads) <= 256
         assert max(map(len, protocol.heads)) < 200
+
+    asyncio.run(run())
+
+
+def test_blank_lines_before_a_known_head_do_not_count_for_the_next_one() -> None:
+    async def run() -> None:
+        protocol, transport = protocol_of()
+        for _ in range(2):
+            protocol.data_received(request(b"aa"))
+        protocol.data_received(b"\r\n" * 500)
+        protocol.data_received(request(b"aa"))
+        protocol.data_received(request(b"aa", headers="a:1\r\n" * 780))
+        await quiet()
+        assert not transport.closed
+        assert len(bodies(transport.sent)) == 4
 
     asyncio.run(run())
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.model_directory import ModelDirectory
+
 KILLS = 25
 LEARN = [sys.executable, "-m", "ftrl_engine", "learn"]
 
@@ -218,3 +220,13 @@ def test_a_place_that_cannot_be_written(events: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_was_killed_while_it_was_made_can_be_made_again(tmp_path: Path) -> None:
+    """Before its settings were there: what is in the way is no model yet."""
+    for folder in ("checkpoints", "snapshots"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / ".tmp-1-model.toml").touch()
+    assert ModelDirectory.may_be_made(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    assert not ModelDirectory.may_be_made(tmp_path)
