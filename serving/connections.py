@@ -69,12 +69,14 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         self._head = 0  # bytes that came of a head whose end did not
         self._may_be_large = False
         self._held: list[bytes] | None = None  # the body of a request that uvicorn does not know of
+        self._turned_down = False  # the request that the bytes at hand are
         self._began, self._another = 0.0, False  # of the bytes at hand; a request of them was answered
         self.answered: Scope | None = None  # the last request that it was not told of
         if len(self.connections) > self.max_connections:
             refuse(self, 503, f"{self.max_connections} connections are open; try again")
 
     def data_received(self, data: bytes) -> None:
+        self._turned_down = False
         begins = self.answered is self.scope  # the parser has met the end of a request, or nothing yet
         if begins and self._answer_known(data):
             return
@@ -115,6 +117,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
         self._ask: Any = self.at_once.get((parser.get_method(), self.url))
         if (
             self._ask is None
+            or self._turned_down
             or not self._plain
             or not (cycle is None or cycle.response_complete)
             or not parser.should_keep_alive()
@@ -165,6 +168,7 @@ class LimitedProtocol(_Base):  # type: ignore[misc]
             return False
         response = known.ask(known.headers, data[end:])
         if response is None:
+            self._turned_down = True  # it is not asked again
             return False
         self._head = 0
         self.scope = self.answered = {}

@@ -27,7 +27,7 @@ from streams.names import Names
 from streams.pipeline import Step
 
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
-# and what a run may take in all even if that is less: at its end, so that short runs have names too.
+# and what the end of a run may take even if that is less, so that short runs have names too.
 SHARE, IDLE_SHARE = 0.025, 0.005
 END_SECONDS = 0.08
 # A visit is worth its overhead from here on, and others wait for it no longer than this.

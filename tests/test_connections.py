@@ -285,6 +285,24 @@ def test_a_head_that_was_met_before_is_not_parsed_again() -> None:
     asyncio.run(run())
 
 
+def test_a_request_that_is_turned_down_is_asked_for_once() -> None:
+    asked: list[bytes] = []
+
+    def answer(headers: Headers, body: bytes) -> Response | None:
+        asked.append(body)
+        return answer_at_once(headers, body)
+
+    async def run() -> None:
+        protocol, transport = protocol_of(answer)
+        for body in (b"aa", b"aa", b"no", b"no", b"bb"):
+            protocol.data_received(request(body))
+            await quiet()
+        assert [answer[-1] for answer in bodies(transport.sent)] == ["aa", "aa", "no", "no", "bb"]
+        assert asked == [b"aa", b"aa", b"no", b"no", b"bb"]
+
+    asyncio.run(run())
+
+
 def test_heads_are_remembered_within_bounds() -> None:
     async def run() -> None:
         protocol, _ = protocol_of()
