@@ -11,6 +11,7 @@ from numba.core import cgutils
 
 from ftrl_engine.entry import array_at
 
+_WORD = ir.IntType(64)
 _ALIGNED = 8  # bytes, of a float64 among others
 
 
@@ -84,16 +85,46 @@ def take_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, se
     """Four loads of 16 bytes and two stores of 32, so that loads of 32 bytes need not wait for the stores."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pairs = [_load(builder, pointer) for pointer in _pairs_of_four(context, builder, signature, args)]
-        low, high = (
-            builder.shuffle_vector(pairs[k], pairs[k + 1], _places(0, 1, 2, 3)) for k in range(0, 4, 2)
-        )
-        for lane, target in enumerate(_fours(context, builder, signature, args)):
-            four = builder.shuffle_vector(low, high, _places(lane, lane + 2, lane + 4, lane + 6))
+        indices = [builder.add(args[2], _WORD(k)) for k in range(4)]
+        fours = _taken(context, builder, signature, args, indices)
+        for four, target in zip(fours, _fours(context, builder, signature, args), strict=True):
             builder.store(four, target).align = _ALIGNED
         return context.get_dummy_value()
 
     return types.void(cells, slots, types.intp, first, second, types.intp), codegen
+
+
+def take_rest(
+    typingctx: Any, cells: Any, slots: Any, index: Any, count: Any, first: Any, second: Any, place: Any
+) -> Any:
+    """The last slot is read again for those that are not there, and what came of it dropped."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, last, truths = args[3], builder.sub(args[3], _WORD(1)), ir.VectorType(ir.IntType(1), 4)
+        present, indices = ir.Constant(truths, ir.Undefined), []
+        for k in range(4):
+            there = builder.icmp_signed("<", _WORD(k), count)
+            present = builder.insert_element(present, there, ir.IntType(32)(k))
+            indices.append(builder.add(args[2], builder.select(there, _WORD(k), last)))
+        nothing = ir.Constant(ir.VectorType(ir.DoubleType(), 4), [0.0] * 4)
+        args, signature_args = (*args[:3], *args[4:]), (*signature.args[:3], *signature.args[4:])
+        signature = types.void(*signature_args)
+        fours = _taken(context, builder, signature, args, indices)
+        for four, target in zip(fours, _fours(context, builder, signature, args), strict=True):
+            builder.store(builder.select(present, four, nothing), target).align = _ALIGNED
+        return context.get_dummy_value()
+
+    return types.void(cells, slots, types.intp, types.intp, first, second, types.intp), codegen
+
+
+def _taken(context: Any, builder: Any, signature: Any, args: Any, indices: list[Any]) -> list[Any]:
+    """The first and the second cells of four slots."""
+    places = _pairs_of_four(context, builder, signature, args, indices)
+    pairs = [_load(builder, pointer) for pointer in places]
+    low, high = (builder.shuffle_vector(pairs[k], pairs[k + 1], _places(0, 1, 2, 3)) for k in range(0, 4, 2))
+    return [
+        builder.shuffle_vector(low, high, _places(lane, lane + 2, lane + 4, lane + 6)) for lane in range(2)
+    ]
 
 
 def put_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any) -> Any:
@@ -101,7 +132,8 @@ def put_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, sec
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         fours = [_load(builder, pointer) for pointer in _fours(context, builder, signature, args)]
-        for lane, target in enumerate(_pairs_of_four(context, builder, signature, args)):
+        indices = [builder.add(args[2], _WORD(k)) for k in range(4)]
+        for lane, target in enumerate(_pairs_of_four(context, builder, signature, args, indices)):
             pair = builder.shuffle_vector(*fours, _places(lane, lane + 4))
             builder.store(pair, target).align = _ALIGNED
         return context.get_dummy_value()
@@ -109,17 +141,17 @@ def put_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, sec
     return types.void(cells, slots, types.intp, first, second, types.intp), codegen
 
 
-def _pairs_of_four(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+def _pairs_of_four(context: Any, builder: Any, signature: Any, args: Any, indices: list[Any]) -> list[Any]:
     """Where the two cells of each of four slots stand."""
     cells, slots = (
         context.make_array(kind)(context, builder, array).data
         for kind, array in zip(signature.args[:2], args[:2], strict=True)
     )
-    word, pair = ir.IntType(64), ir.VectorType(ir.DoubleType(), 2)
+    pair = ir.VectorType(ir.DoubleType(), 2)
     pointers = []
-    for k in range(4):
-        slot = builder.zext(builder.load(builder.gep(slots, [builder.add(args[2], word(k))])), word)
-        pointers.append(builder.bitcast(builder.gep(cells, [builder.shl(slot, word(1))]), pair.as_pointer()))
+    for index in indices:
+        slot = builder.zext(builder.load(builder.gep(slots, [index])), _WORD)
+        pointers.append(builder.bitcast(builder.gep(cells, [builder.shl(slot, _WORD(1))]), pair.as_pointer()))
     return pointers
 
 

@@ -58,6 +58,14 @@ def take_four(cells: Any, slots: Any, index: Any, first: Any, second: Any, place
 
 
 @intrinsic
+def take_rest(cells: Any, slots: Any, index: Any, count: Any, first: Any, second: Any, place: Any) -> None:
+    """As :func:`take_four` for ``slots[index : index + count]``, 1 to 3 slots; zeros follow up to four."""
+    for k in range(4):
+        cell = 2 * int(slots[index + k]) if k < count else 0
+        first[place + k], second[place + k] = (cells[cell], cells[cell + 1]) if k < count else (0.0, 0.0)
+
+
+@intrinsic
 def put_four(cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any) -> None:
     """The way back of :func:`take_four`."""
     for k in range(4):

@@ -22,7 +22,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import AHEAD, total
 from ftrl_engine.learners.steps import adaptive_rate, grown, shrunk
 from ftrl_engine.losses import sigmoid
@@ -82,6 +92,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
     w, n, x, terms = scratch[0], scratch[1], scratch[2], scratch[3]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -96,7 +107,7 @@ def learn_rows(
         for k in range(count):
             w[k] = shrunk(w[k], adaptive_rate(alpha, beta, n[k]) * penalty)
             terms[k] = w[k] * x[k]
-        margin = total(terms, count) + scalars[MARGIN]
+        margin = total(terms, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         for k in range(count):
@@ -111,7 +122,8 @@ def learn_rows(
             state[slot, 1] = n[k]
         if count > 0:
             scalars[_STEPS] += 1.0
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
+        update_intercept(scalars, kind, g, rate, alpha, beta)
+    end_intercept(scalars, kind)
 
 
 @kernel

@@ -23,7 +23,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import AHEAD, total
 from ftrl_engine.learners.steps import adaptive_rate
 from ftrl_engine.losses import sigmoid
@@ -89,6 +99,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
     G, n, x, terms = scratch[0], scratch[1], scratch[2], scratch[3]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -102,7 +113,7 @@ def learn_rows(
             x[k] = values[lo + k] if valued[r] else 1.0
         for k in range(count):
             terms[k] = weight(G[k], bound, adaptive_rate(alpha, beta, n[k])) * x[k]
-        margin = total(terms, count) + scalars[MARGIN]
+        margin = total(terms, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         for k in range(count):
@@ -112,7 +123,8 @@ def learn_rows(
             state[slot, 1] = n[k] + gx * gx
         if count > 0:
             scalars[_STEPS] += 1.0
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
+        update_intercept(scalars, kind, g, rate, alpha, beta)
+    end_intercept(scalars, kind)
 
 
 @kernel

@@ -21,7 +21,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import AHEAD, total
 from ftrl_engine.learners.steps import falling_rate, grown, shrunk
 from ftrl_engine.losses import sigmoid
@@ -81,6 +91,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
     w, x, terms = scratch[0], scratch[1], scratch[2]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -92,7 +103,7 @@ def learn_rows(
             w[k] = shrunk(state[slot, 0], u)
             x[k] = values[lo + k] if valued[r] else 1.0
             terms[k] = w[k] * x[k]
-        margin = total(terms, count) + scalars[MARGIN]
+        margin = total(terms, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         eta = falling_rate(alpha, power, scalars[_STEPS])
@@ -102,7 +113,8 @@ def learn_rows(
         if count > 0:
             scalars[_PENALTY] = u + eta * l1
             scalars[_STEPS] += 1.0
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, 1.0)
+        update_intercept(scalars, kind, g, rate, alpha, 1.0)
+    end_intercept(scalars, kind)
 
 
 @kernel

@@ -18,7 +18,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import flat
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import gather, scatter, total
 from ftrl_engine.learners.steps import LEAST_SCALE
 from ftrl_engine.losses import sigmoid
@@ -118,6 +128,7 @@ def learn_rows(
     inverse_alpha = 1.0 / alpha
     cells = flat(state)
     z, n, root, w, x = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -129,9 +140,9 @@ def learn_rows(
         if valued[r]:
             for k in range(count):
                 x[k] = w[k] * values[lo + k]
-            margin = total(x, count) + scalars[MARGIN]
+            margin = total(x, count) + (scalars[TERM] + margins[r])
         else:
-            margin = total(w, count) + scalars[MARGIN]
+            margin = total(w, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         if valued[r]:
@@ -146,7 +157,8 @@ def learn_rows(
         scatter(cells, slots, lo, count, z, n)
         if count > 0:
             scalars[_STEPS] += 1.0
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
+        update_intercept(scalars, kind, g, rate, alpha, beta)
+    end_intercept(scalars, kind)
 
 
 @kernel

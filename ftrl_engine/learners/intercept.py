@@ -17,6 +17,9 @@ estimates the curvature, so later this is a Newton step c times too long, as if 
 c-th part of the events counted. Rounds of too much and too little prediction then cancel
 within that part, and the sum of predictions stays near that of labels.
 
+A learner calls :func:`begin_intercept` before its rows, adds ``scalars[TERM] + margins[r]`` to the margin of
+row r, calls :func:`update_intercept` after it and :func:`end_intercept` after the last one.
+
 An event without features is an event all the same: it moves the intercept and nothing else.
 """
 
@@ -46,22 +49,48 @@ RATE = Parameter("intercept_rate", 10.0, "> 0", "c of the base_rate intercept: h
 
 
 @inlined
-def update_intercept(
-    scalars: NDArray[np.float64], kind: int, g: float, y: float, importance: float,
-    rate: float, alpha: float, beta: float,
+def begin_intercept(
+    scalars: NDArray[np.float64], kind: int, labels: NDArray[np.float64], importance: NDArray[np.float64],
+    margins: NDArray[np.float64],
 ) -> None:  # fmt: skip
+    """Make ``margins[r]`` the part of row r's intercept that depends on labels alone.
+
+    Its logarithms are computed here, where none waits for another, and not between a row and the next.
+    """
+    if kind != BASE_RATE:
+        margins[:] = 0.0
+        return
+    positives, negatives = scalars[POSITIVES], scalars[NEGATIVES]
+    for r in range(len(labels)):
+        margins[r] = log_odds(positives, negatives)
+        positives += importance[r] * labels[r]
+        negatives += importance[r] * (1.0 - labels[r])
+    scalars[POSITIVES], scalars[NEGATIVES] = positives, negatives
+
+
+@inlined
+def update_intercept(
+    scalars: NDArray[np.float64], kind: int, g: float, rate: float, alpha: float, beta: float
+) -> None:
     """One event: ``g`` is the gradient importance * (p - y) of its margin."""
     if kind == NONE:
         return
     scalars[SQUARES] += g * g
-    if kind == PLAIN:
-        if scalars[SQUARES] == 0.0:
-            return  # with beta = 0 there is no rate before the first gradient
-        scalars[TERM] -= g * alpha / (beta + math.sqrt(scalars[SQUARES]))
-        scalars[MARGIN] = scalars[TERM]
-    else:
+    if kind == BASE_RATE:
         scalars[TERM] -= g * rate / (rate + scalars[SQUARES])
-        scalars[POSITIVES] += importance * y
-        scalars[NEGATIVES] += importance * (1.0 - y)
-        odds = (scalars[POSITIVES] + 0.5) / (scalars[NEGATIVES] + 0.5)
-        scalars[MARGIN] = scalars[TERM] + math.log(odds)
+    elif scalars[SQUARES] > 0.0:  # with beta = 0 there is no rate before the first gradient
+        scalars[TERM] -= g * alpha / (beta + math.sqrt(scalars[SQUARES]))
+
+
+@inlined
+def end_intercept(scalars: NDArray[np.float64], kind: int) -> None:
+    """The intercept after all rows."""
+    scalars[MARGIN] = scalars[TERM]
+    if kind == BASE_RATE:
+        scalars[MARGIN] += log_odds(scalars[POSITIVES], scalars[NEGATIVES])
+
+
+@inlined
+def log_odds(positives: float, negatives: float) -> float:
+    """Of the observed label rate, as if half an event of each label had come before."""
+    return math.log((positives + 0.5) / (negatives + 0.5))

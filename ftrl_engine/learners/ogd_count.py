@@ -20,7 +20,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import AHEAD, total
 from ftrl_engine.learners.steps import adaptive_rate
 from ftrl_engine.losses import sigmoid
@@ -86,6 +96,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
     w, n, x, terms = scratch[0], scratch[1], scratch[2], scratch[3]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -97,7 +108,7 @@ def learn_rows(
             n[k] = state[slot, 1]
             x[k] = values[lo + k] if valued[r] else 1.0
             terms[k] = w[k] * x[k]
-        margin = total(terms, count) + scalars[MARGIN]
+        margin = total(terms, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         for k in range(count):
@@ -108,7 +119,8 @@ def learn_rows(
             slot = slots[lo + k]
             state[slot, 0] = w[k]
             state[slot, 1] = n[k]
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, beta)
+        update_intercept(scalars, kind, g, rate, alpha, beta)
+    end_intercept(scalars, kind)
 
 
 @kernel

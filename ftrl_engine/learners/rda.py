@@ -23,7 +23,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import AHEAD, total
 from ftrl_engine.losses import sigmoid
 
@@ -100,6 +110,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
     G, x, terms = scratch[0], scratch[1], scratch[2]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -113,14 +124,15 @@ def learn_rows(
             x[k] = values[lo + k] if valued[r] else 1.0
         for k in range(count):
             terms[k] = weight(G[k], bound, slope) * x[k]
-        margin = total(terms, count) + scalars[MARGIN]
+        margin = total(terms, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         for k in range(count):
             state[slots[lo + k], 0] = G[k] + g * x[k]
         if count > 0:
             scalars[_STEPS] = t + 1.0
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, 1.0)
+        update_intercept(scalars, kind, g, rate, alpha, 1.0)
+    end_intercept(scalars, kind)
 
 
 @kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.intrinsics import at, prefetch, put_at, put_four, take_four
+from ftrl_engine.intrinsics import at, prefetch, put_at, put_four, take_four, take_rest
 from ftrl_engine.jit import inlined
 
 # Features whose cells are fetched ahead; two to three rows of forty hide the memory's delay.
@@ -41,16 +41,12 @@ def gather(
         take_four(cells, slots, lo + k, first, second, k)
         for j in range(k, k + 4):
             prefetch(cells, 2 * np.int64(at(slots, min(lo + j + AHEAD, last))))
+    if fours == count:
+        return count
+    take_rest(cells, slots, lo + fours, count - fours, first, second, fours)
     for k in range(fours, count):
-        cell = 2 * np.int64(at(slots, lo + k))
-        put_at(first, k, at(cells, cell))
-        put_at(second, k, at(cells, cell + 1))
         prefetch(cells, 2 * np.int64(at(slots, min(lo + k + AHEAD, last))))
-    filled = (count + 3) & ~3
-    for k in range(count, filled):
-        put_at(first, k, 0.0)
-        put_at(second, k, 0.0)
-    return filled
+    return fours + 4
 
 
 @inlined

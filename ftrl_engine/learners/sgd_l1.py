@@ -23,7 +23,17 @@ from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import inlined, kernel
 from ftrl_engine.learners.base import Learner, Parameter
-from ftrl_engine.learners.intercept import CELLS, KIND, KINDS, MARGIN, RATE, update_intercept
+from ftrl_engine.learners.intercept import (
+    CELLS,
+    KIND,
+    KINDS,
+    MARGIN,
+    RATE,
+    TERM,
+    begin_intercept,
+    end_intercept,
+    update_intercept,
+)
 from ftrl_engine.learners.rows import AHEAD, total
 from ftrl_engine.learners.steps import falling_rate
 from ftrl_engine.losses import sigmoid
@@ -92,6 +102,7 @@ def learn_rows(
 ) -> None:  # fmt: skip
     """One pass over the rows in order."""
     w, q, x = scratch[0], scratch[1], scratch[2]
+    begin_intercept(scalars, kind, labels, importance, margins)
     for r in range(len(indptr) - 1):
         lo = indptr[r]
         count = indptr[r + 1] - lo
@@ -104,7 +115,7 @@ def learn_rows(
             w[k] = clipped(state[slot, 0], state[slot, 1], u)
             q[k] = state[slot, 1] + (w[k] - state[slot, 0])
             x[k] = w[k] * value
-        margin = total(x, count) + scalars[MARGIN]
+        margin = total(x, count) + (scalars[TERM] + margins[r])
         margins[r] = margin
         g = importance[r] * (sigmoid(margin) - labels[r])
         eta = falling_rate(alpha, power, scalars[_STEPS])
@@ -116,7 +127,8 @@ def learn_rows(
         if count > 0:
             scalars[_PENALTY] = u + eta * l1
             scalars[_STEPS] += 1.0
-        update_intercept(scalars, kind, g, labels[r], importance[r], rate, alpha, 1.0)
+        update_intercept(scalars, kind, g, rate, alpha, 1.0)
+    end_intercept(scalars, kind)
 
 
 @kernel
