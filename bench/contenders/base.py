@@ -9,7 +9,8 @@ measurement: ``function(job) -> Measures``. The functions, and what their jobs h
 - ``parse_tsv`` and so on, one for each format: file, rows (how many), schema
 - ``learn_file``, ``score_file``: criteo and vw (files of the same rows), rows, directory (for new
   files), model (a path to use); ``learn_file_started``: the same and short (a file of a few rows)
-- ``learn_format``, ``from_gzip``: file, schema, rows, directory; from a file of one form, compressed or not
+- ``learn_format``, ``from_gzip``: file, schema, rows, directory; from a file of one form, compressed or not;
+  hashed as well for ``from_gzip``
 - ``learn_one``, ``score_one``: criteo, vw, events (how many)
 
 Each runs in a fresh process, does its own warm-up before it starts its clock, and returns
