@@ -70,7 +70,7 @@ class AdagradRda(Learner):
         learn_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued, labels, batch.importance,
             self.state, self.scalars, self._alpha, self._beta, self._l1,
-            self._kind, self._rate, margins, self.scratch(batch, 4),
+            self._kind, self._rate, margins, self.kept_scratch(batch, 4),
         )  # fmt: skip
 
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None:

@@ -24,6 +24,7 @@ from ftrl_engine.given import slots_below
 from ftrl_engine.learners import learner_names as learner_names
 
 MAX_SLOTS = 1 << 31
+_KEPT_FEATURES = 4096
 _RULES: dict[str, Callable[[float], bool]] = {
     "> 0": lambda number: number > 0,
     ">= 0": lambda number: number >= 0,
@@ -99,6 +100,7 @@ class Learner(ABC):
                 f"n_slots {self.n_slots} needs {size / 2**30:.1f} GiB, more than there is; use fewer bits"
             ) from None
         self.scalars: NDArray[np.float64] = np.zeros(scalars)
+        self._scratch: NDArray[np.float64] | None = None
 
     def learn(self, batch: Batch) -> NDArray[np.float64]:
         """Learn the rows in order; float64[rows], the margin of each before its own update.
@@ -176,6 +178,17 @@ class Learner(ABC):
         New for each call: threads may ask one learner for margins at the same time.
         """
         return np.empty((rows, max(64, batch.longest_row() + 3)))
+
+    def kept_scratch(self, batch: Batch, rows: int) -> NDArray[np.float64]:
+        """As :meth:`scratch`, kept for the next call unless it is large: for learning, one thread at a time.
+
+        ``rows`` is the same in every call.
+        """
+        kept = self._scratch
+        if kept is None or kept.shape[1] < batch.longest_row() + 3:
+            kept = self.scratch(batch, rows)
+            self._scratch = kept if kept.shape[1] <= _KEPT_FEATURES else None
+        return kept
 
     def _check(self, batch: Batch) -> None:
         if not isinstance(batch, Batch):

@@ -69,7 +69,7 @@ class SgdL1(Learner):
         learn_rows(
             batch.indptr, batch.slots, batch.raw_values, batch.valued, labels, batch.importance,
             self.state, self.scalars, self._alpha, self._power, self._l1, self._kind, self._rate,
-            margins, self.scratch(batch, 3),
+            margins, self.kept_scratch(batch, 3),
         )  # fmt: skip
 
     def _margins(self, batch: Batch, margins: NDArray[np.float64]) -> None:
