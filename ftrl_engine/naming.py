@@ -53,6 +53,8 @@ _KNOWN_BUCKETS = 4096
 # Values that are remembered, and how long one may be with the name of its field.
 _RECENT_VALUES, _SHORT_TEXT = 4096, 64
 _KNOWN_FIELDS = 1024
+# Values looked at for a feature whose place among the others is known: labels and the like stand between.
+_NEAR = 6
 # That of the largest float64, whose interval ends beyond it.
 _LAST_BUCKET = 3 + math.floor(math.log(sys.float_info.max) ** 2)
 
@@ -94,6 +96,7 @@ class FeatureNamer:
         }
         self._others = AUTO if schema.others == "auto" else SKIP
         self._missing = [_missing_cell(field.name) for field in schema.fields if field.missing == "feature"]
+        self._missing_at = {cell.hash >> self._shift: cell for cell in self._missing}
         self._cells = partial(_cells_of, self._fields, self._others)
         # Most values of a log have been met a moment ago.
         self._recent = lru_cache(_RECENT_VALUES)(self._cells)
@@ -101,7 +104,11 @@ class FeatureNamer:
 
     def of_event(self, event: Mapping[str, Any], only: Container[int] | None = None) -> list[Feature]:
         """The features of a mapping, as :class:`ftrl_engine.hasher.FeatureHasher` takes it."""
-        return self.of_values(flatten(event, self._skips), only)
+        return self.of_values(self.values(event), only)
+
+    def values(self, event: Mapping[str, Any]) -> Iterator[Value]:
+        """The values of a mapping that may be features."""
+        return flatten(event, self._skips)
 
     def of_values(self, values: Iterable[Value], only: Container[int] | None = None) -> list[Feature]:
         """The features of (field, form, text), as :func:`ftrl_engine.events.flatten` gives them."""
@@ -137,6 +144,30 @@ class FeatureNamer:
         TooManyFeaturesError where they are more than ``limit``, repeats counted.
         """
         return self._added_up(self._all(cells), limit)
+
+    def near(self, values: Iterable[Value], slot: int, place: int) -> str | None:
+        """The name of the feature in ``slot``, about the ``place``-th one of the event.
+
+        None where that takes a look at all values, as :meth:`of_values` does.
+        """
+        given = [value for value in values if value[2]]
+        for value in given[place : place + _NEAR]:
+            for cell in self._cells_in(value, slot):
+                return cell.name
+        missing = self._missing_at.get(slot)
+        if missing is not None and all(field != missing.field for field, _, _ in given):
+            return missing.name
+        return None
+
+    def _cells_in(self, value: Value, slot: int) -> Iterator[Cell]:
+        """What the value stands for in this slot; a token of another slot costs its hash alone."""
+        field, form, text = value
+        _, kind, salt = self._known_about(field)
+        if kind == TOKEN or (kind == AUTO and not _is_decimal_value(form, text)):
+            if _hash_text(field, text, salt) >> self._shift == slot:
+                yield _token(field, salt, text)
+        else:
+            yield from (cell for cell in self.cells((value,)) if cell.hash >> self._shift == slot)
 
     def _of_slots(self, values: Iterable[Value], only: Container[int]) -> list[Feature]:
         """As :meth:`of_values`, where there are no crosses: a token of another slot costs its hash alone."""

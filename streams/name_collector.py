@@ -1,15 +1,15 @@
 """NameCollector: names what a learner has learned, from the events at hand, in a share of its time.
 
 A slot is a hash and cannot be read backwards, but the events go by again: after a step has been
-learned, the rows that hold slots with a weight and no name, the largest weight first, are read once
-more in plain Python. That takes a small share of the processor time of learning, and nothing that
+learned, slots with a weight and no name, the largest weight first, are looked up in a row that holds them, in
+plain Python. That takes a small share of the processor time of learning, and nothing that
 is learned depends on it. A slot that turns up with another name is shared, and gets both.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ftrl_engine.batch import Batch
 from ftrl_engine.errors import CorruptFileError
 from ftrl_engine.learners.base import Learner
 from ftrl_engine.schema import Schema
@@ -25,11 +24,12 @@ from streams.codecs.base import Codec
 from streams.name_store import NameStore, Slots
 from streams.names import Names
 from streams.pipeline import Step
+from streams.source import Block
 
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
 # and what the end of a run may take even if that is less, so that short runs have names too.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.08
+END_SECONDS = 0.04
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.008, 0.02
 _SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 2048, 256
@@ -151,10 +151,14 @@ class NameCollector:
         wanted = np.flatnonzero(learned & ~self.store.named(slots))
         wanted = wanted[np.argsort(-sizes[wanted], kind="stable")]
         rows = np.searchsorted(part.indptr, places[wanted], side="right") - 1
+        records = step.records[first : first + len(part)]
+        filled = records[np.flatnonzero(np.diff(part.indptr))].tolist()
+        near = (places[wanted] - part.indptr[rows]).tolist()
+        unnamed = zip(slots[wanted].tolist(), records[rows].tolist(), near, strict=True)
         rested = time.thread_time()
-        for row in self._rows_to_read(slots[wanted].tolist(), rows.tolist(), part, known):
-            for feature in codec.features(step.block, int(step.records[first + row]), only):
-                self._changed |= self.store.add(feature.slot, feature.name)
+        for names in self._names_of(codec, step.block, unnamed, filled, known, only):
+            for slot, name in names:
+                self._changed |= self.store.add(slot, name)
             now = time.thread_time()
             if now >= until:
                 return
@@ -162,15 +166,31 @@ class NameCollector:
                 time.sleep(_REST_SECONDS)
                 rested = now
 
-    def _rows_to_read(self, slots: list[int], rows: list[int], part: Batch, known: int) -> Iterator[int]:
-        """The row of each slot that has no name when its turn comes; then others, ``known`` in all."""
+    def _names_of(
+        self,
+        codec: Codec,
+        block: Block,
+        unnamed: Iterable[tuple[int, int, int]],
+        records: list[int],
+        known: int,
+        only: set[int],
+    ) -> Iterator[list[tuple[int, str]]]:
+        """The name of each (slot, record, place) that has none when its turn comes, else all of its record;
+        then all of other records, ``known`` of them."""
         read = set()
-        for slot, row in zip(slots, rows, strict=True):
+
+        def all_of(record: int) -> list[tuple[int, str]]:
+            read.add(record)
+            return [(feature.slot, feature.name) for feature in codec.features(block, record, only)]
+
+        for slot, record, place in unnamed:
             if slot not in self.store:
-                read.add(row)
-                yield row
-        filled = np.flatnonzero(np.diff(part.indptr))
-        yield from islice((row for row in filled.tolist() if row not in read), known)
+                name = codec.name_near(block, record, slot, place)
+                if name is not None:
+                    yield [(slot, name)]
+                elif record not in read:
+                    yield all_of(record)
+        yield from map(all_of, islice((record for record in records if record not in read), known))
 
 
 def _first_places(slots: Slots) -> tuple[Slots, NDArray[np.int64]]:

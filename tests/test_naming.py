@@ -11,10 +11,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from bench.inputs import criteo_text
 from ftrl_engine import FeatureHasher, Schema
 from ftrl_engine.errors import DataError
 from ftrl_engine.naming import Feature, FeatureNamer
 from ftrl_engine.numbers import log_bucket
+from streams.codecs.base import open_codec
 from tests.blocks import make_block
 from tests.codec_lines import NUMBERS, OTHER_TEXTS, SCHEMA, check_names
 
@@ -90,6 +92,25 @@ def test_slots_and_values_are_those_of_the_encoder(schema: str, event: dict[str,
     only = {slot for slot, _ in row[::2]}
     assert namer.of_event(event, only) == [feature for feature in features if feature.slot in only]
     assert namer.of_event(event, ()) == []
+    for place, (slot, _) in enumerate(row):
+        name = namer.near(namer.values(event), slot, place)
+        assert name is None or name in {feature.name for feature in features if feature.slot == slot}
+
+
+@pytest.mark.parametrize("form", ["tsv", "jsonl"])
+def test_a_feature_is_found_by_its_place(form: str) -> None:
+    """Whatever stands before it and is none: labels, missing values, fields without features."""
+    codec = open_codec(form, Schema.load("criteo"), BITS)
+    block = make_block(criteo_text(3, form, 0, 50).splitlines())
+    (part,) = codec.encode(block)
+    for record in range(50):
+        features = codec.features(block, record)
+        slots = part.batch.rows(record, record + 1).slots.tolist()
+        assert len(slots) > 30
+        for place, slot in enumerate(slots):
+            name = codec.name_near(block, record, slot, place)
+            assert name in [feature.name for feature in features if feature.slot == slot]
+        assert codec.name_near(block, record, 1 << BITS, 0) is None
 
 
 @given(floats)

@@ -140,6 +140,10 @@ class Codec(ABC):
         It may be called from another thread than the one that encodes.
         """
 
+    def name_near(self, block: Block, record: int, slot: int, place: int) -> str | None:
+        """The name of the feature in ``slot``, about the ``place``-th one; None: look at all."""
+        return None
+
 
 def format_names() -> list[str]:
     """The formats there are: one a file in this folder."""

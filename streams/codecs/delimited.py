@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from itertools import repeat
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ftrl_engine.column_runs import make_columns
 from ftrl_engine.errors import ConfigError
+from ftrl_engine.events import Value
 from ftrl_engine.naming import Feature
 from ftrl_engine.plan import planned_fields
 from ftrl_engine.refusals import TOLD
@@ -140,6 +141,12 @@ class DelimitedCodec(Codec):
         return f"{REASONS[WRONG_COLUMNS]}: expected {len(self._columns)}, found {found}"
 
     def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
+        return self.namer.of_values(self._values(block, record), only)
+
+    def name_near(self, block: Block, record: int, slot: int, place: int) -> str | None:
+        return self.namer.near(self._values(block, record), slot, place)
+
+    def _values(self, block: Block, record: int) -> Iterable[Value]:
         # The columns of the block, which may be an earlier one than that at hand.
         columns = list(self.schema.columns)
         if block.header is not None:
@@ -147,7 +154,7 @@ class DelimitedCodec(Codec):
         texts = self._split(block.record(record).decode())
         if len(texts) < len(columns):
             columns.remove(next(name for name in self._label_names() if name in columns))
-        return self.namer.of_values(zip(columns, repeat(TEXT), texts, strict=False), only)
+        return zip(columns, repeat(TEXT), texts, strict=False)
 
     def _split(self, line: str) -> list[str]:
         """The columns of a record that is accepted."""

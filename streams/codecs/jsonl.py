@@ -69,6 +69,9 @@ class JsonlCodec(Codec):
     def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
         return self.namer.of_event(self._decode(block.record(record)), only)
 
+    def name_near(self, block: Block, record: int, slot: int, place: int) -> str | None:
+        return self.namer.near(self.namer.values(self._decode(block.record(record))), slot, place)
+
 
 def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:
     return JsonlCodec(schema, bits, need_label)
