@@ -251,6 +251,7 @@ def _passes(
     from dataclasses import replace
 
     from streams.codecs.base import open_codec
+    from streams.memory import keep_loaded
     from streams.source import open_source
 
     settings = model.settings
@@ -262,6 +263,7 @@ def _passes(
             source = open_source(flags.source_of(args.source), trainer.source_positions(number), how)
         try:
             codec = open_codec(flags.choose_format(source, how), settings.schema, settings.bits)
+            keep_loaded()
             complete = trainer.learn_from(source, codec, number)
             unmet &= codec.unmet()
             if not complete or number == settings.passes:

@@ -118,6 +118,7 @@ def load_snapshot(model: str, progress: ProgressLine) -> Snapshot:
 def _score(args: argparse.Namespace, output: _Scores, progress: ProgressLine) -> int:
     from streams.codecs.base import open_codec
     from streams.learn_report import damage_warnings
+    from streams.memory import keep_loaded
     from streams.pipeline import Pipeline
     from streams.source import open_source
     from streams.stopping import Stop
@@ -129,6 +130,7 @@ def _score(args: argparse.Namespace, output: _Scores, progress: ProgressLine) ->
     source = open_source(flags.source_of(args.source), {}, options)
     format = flags.choose_format(source, options)
     codec = open_codec(format, snapshot.schema, snapshot.bits, need_label=False)
+    keep_loaded()
     stop = Stop()
     started = time.monotonic()
     scored = refused = 0
