@@ -145,12 +145,25 @@ class FeatureNamer:
         """
         return self._added_up(self._all(cells), limit)
 
-    def near(self, values: Iterable[Value], slot: int, place: int) -> str | None:
-        """The name of the feature in ``slot``, about the ``place``-th one of the event.
+    def near(
+        self, values: Iterable[Value], wanted: Iterable[tuple[int, int]]
+    ) -> list[tuple[int, str]] | None:
+        """(slot, name) of each (slot, place) wanted, whose feature is about the ``place``-th of the event.
 
-        None where that takes a look at all values, as :meth:`of_values` does.
+        None where one of them is not there: that takes a look at all features, as :meth:`of_values` does.
         """
+        if self.schema.crosses:
+            return None
         given = [value for value in values if value[2]]
+        found = []
+        for slot, place in wanted:
+            name = self._near(given, slot, place)
+            if name is None:
+                return None
+            found.append((slot, name))
+        return found
+
+    def _near(self, given: Sequence[Value], slot: int, place: int) -> str | None:
         for value in given[place : place + _NEAR]:
             for cell in self._cells_in(value, slot):
                 return cell.name
@@ -160,14 +173,15 @@ class FeatureNamer:
         return None
 
     def _cells_in(self, value: Value, slot: int) -> Iterator[Cell]:
-        """What the value stands for in this slot; a token of another slot costs its hash alone."""
+        """The features of the value in this slot; a token of another slot costs its hash alone."""
         field, form, text = value
         _, kind, salt = self._known_about(field)
         if kind == TOKEN or (kind == AUTO and not _is_decimal_value(form, text)):
             if _hash_text(field, text, salt) >> self._shift == slot:
                 yield _token(field, salt, text)
         else:
-            yield from (cell for cell in self.cells((value,)) if cell.hash >> self._shift == slot)
+            cells = (cell for cell in self.cells((value,)) if cell.hash >> self._shift == slot)
+            yield from (cell for cell in cells if cell.value != 0.0)
 
     def _of_slots(self, values: Iterable[Value], only: Container[int]) -> list[Feature]:
         """As :meth:`of_values`, where there are no crosses: a token of another slot costs its hash alone."""

@@ -29,10 +29,11 @@ from streams.source import Block
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
 # and what the end of a run may take even if that is less, so that short runs have names too.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.04
+END_SECONDS = 0.05
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.008, 0.02
 _SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 2048, 256
+_LAST_FEATURES = 80_000  # in rows looked at together: finding what to name takes time, too
 _SHARING_SECONDS = 0.005  # for slots that are shared, at the end of a run
 _SAVE_SECONDS = 10.0
 # A thread that gives up the interpreter's lock for moments and takes it back at once starves the others: the
@@ -88,9 +89,11 @@ class NameCollector:
         if self._last is not None:
             # It is over as soon as nothing is left to name; then some rows show which slots are shared.
             end = self._spent + max(self._allowance(), END_SECONDS)
-            for _ in range(0, len(self._last[0].batch), _LAST_ROWS):
+            batch = self._last[0].batch
+            rows = max(1, min(_LAST_ROWS, _LAST_FEATURES * len(batch) // max(1, len(batch.slots))))
+            for _ in range(0, len(batch), rows):
                 if self._spent < end:
-                    self._visit(*self._last, end - self._spent, _LAST_ROWS, known=0)
+                    self._visit(*self._last, end - self._spent, rows, known=0)
             sharing = min(END_SECONDS, _SHARING_SECONDS)
             self._visit(*self._last, max(self._allowance(), sharing), _SHARING_ROWS, known=_SHARING_ROWS)
             self._last = None
@@ -175,22 +178,23 @@ class NameCollector:
         known: int,
         only: set[int],
     ) -> Iterator[list[tuple[int, str]]]:
-        """The name of each (slot, record, place) that has none when its turn comes, else all of its record;
-        then all of other records, ``known`` of them."""
-        read = set()
+        """What each look at a record finds: first the names of its (slot, record, place) without one.
+
+        Then those of other whole records, ``known`` of them, which show that a slot is shared.
+        """
+        places: dict[int, list[tuple[int, int]]] = {}
+        for slot, record, place in unnamed:
+            places.setdefault(record, []).append((slot, place))
 
         def all_of(record: int) -> list[tuple[int, str]]:
-            read.add(record)
             return [(feature.slot, feature.name) for feature in codec.features(block, record, only)]
 
-        for slot, record, place in unnamed:
-            if slot not in self.store:
-                name = codec.name_near(block, record, slot, place)
-                if name is not None:
-                    yield [(slot, name)]
-                elif record not in read:
-                    yield all_of(record)
-        yield from map(all_of, islice((record for record in records if record not in read), known))
+        for record, wanted in places.items():
+            wanted = [one for one in wanted if one[0] not in self.store]
+            if wanted:
+                names = codec.names_near(block, record, wanted)
+                yield all_of(record) if names is None else names
+        yield from map(all_of, islice((record for record in records if record not in places), known))
 
 
 def _first_places(slots: Slots) -> tuple[Slots, NDArray[np.int64]]:

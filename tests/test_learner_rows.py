@@ -27,11 +27,13 @@ def there_and_back(
 @pytest.mark.parametrize("count", range(14))
 @pytest.mark.parametrize("behind", [0, 1, 5, 30])
 def test_a_row_is_copied_and_filled_up_with_zeros(count: int, behind: int) -> None:
-    """The row may be the last one: nothing behind it is read. ``behind`` slots follow it."""
+    """``behind`` slots follow the row, and then what leads far beyond the table if it is read as one."""
     draws = np.random.default_rng(count)
     state = draws.normal(size=(SLOTS, 2))
     lo = 3
-    slots = draws.permutation(SLOTS)[: lo + count + behind].astype(np.uint32)
+    memory = np.full(SLOTS + 8, 0xFFFFFFFF, dtype=np.uint32)
+    slots = memory[: lo + count + behind]
+    slots[:] = draws.permutation(SLOTS)[: len(slots)]
     row = slots[lo : lo + count]
     first, second = np.full(24, np.nan), np.full(24, np.nan)
     back = np.zeros_like(state)

@@ -258,6 +258,33 @@ def test_the_next_run_goes_on_with_the_names(clicks: Path, tmp_path: Path) -> No
     assert len(Names.load(model.names_path, SCHEMA, BITS)) > 0
 
 
+def test_a_record_is_read_once_for_all_its_names(
+    clicks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its features have no name."""
+    from streams.codecs.jsonl import JsonlCodec
+
+    read: list[tuple[int, int]] = []
+
+    class Counting(JsonlCodec):
+        def names_near(self, block: Any, record: int, wanted: Any) -> Any:
+            read.append((block.first, record))
+            return super().names_near(block, record, wanted)
+
+        def features(self, block: Any, record: int, only: Any = None) -> list[Feature]:
+            read.append((block.first, record))
+            return super().features(block, record, only)
+
+    monkeypatch.setattr(name_collector, "SHARE", 0.0)  # one visit, at the end
+    monkeypatch.setattr(name_collector, "END_SECONDS", 60.0)
+    monkeypatch.setattr(name_collector, "_SHARING_SECONDS", 0.0)
+    monkeypatch.setitem(globals(), "SCHEMA", Schema())  # without crosses
+    _, trainer = learn(clicks, tmp_path / "m", Counting)
+    assert trainer._names is not None
+    assert len(trainer._names.store) > 200
+    assert len(read) == len(set(read)) > 20
+
+
 def test_the_share_of_the_time_is_kept(clicks: Path, tmp_path: Path) -> None:
     """Of the processor time of the process, or of all time where that is little."""
     learn(clicks, tmp_path / "warm")  # what is compiled counts as nobody's share

@@ -93,8 +93,17 @@ def test_slots_and_values_are_those_of_the_encoder(schema: str, event: dict[str,
     assert namer.of_event(event, only) == [feature for feature in features if feature.slot in only]
     assert namer.of_event(event, ()) == []
     for place, (slot, _) in enumerate(row):
-        name = namer.near(namer.values(event), slot, place)
-        assert name is None or name in {feature.name for feature in features if feature.slot == slot}
+        for _, name in namer.near(namer.values(event), [(slot, place)]) or ():
+            assert name in {feature.name for feature in features if feature.slot == slot}
+
+
+def test_a_number_that_is_no_feature_gives_no_name() -> None:
+    """Its value is 0, and a feature beside it has the slot that it would have."""
+    namer = FeatureNamer(Schema.from_dict({"fields": {"x": {"kind": "number"}}}), 12)
+    event = {"x": 0, "u": "u4312"}
+    (feature,) = namer.of_event(event)
+    assert FeatureNamer(namer.schema, 12).of_event({"x": 1})[0].slot == feature.slot
+    assert namer.near(namer.values(event), [(feature.slot, 0)]) == [(feature.slot, "u=u4312")]
 
 
 @pytest.mark.parametrize("form", ["tsv", "jsonl"])
@@ -108,9 +117,10 @@ def test_a_feature_is_found_by_its_place(form: str) -> None:
         slots = part.batch.rows(record, record + 1).slots.tolist()
         assert len(slots) > 30
         for place, slot in enumerate(slots):
-            name = codec.name_near(block, record, slot, place)
-            assert name in [feature.name for feature in features if feature.slot == slot]
-        assert codec.name_near(block, record, 1 << BITS, 0) is None
+            names = codec.names_near(block, record, [(slot, place)])
+            assert names is not None
+            assert set(names) <= {(feature.slot, feature.name) for feature in features}
+        assert codec.names_near(block, record, [(slots[0], 0), (1 << BITS, 1)]) is None
 
 
 @given(floats)

@@ -84,6 +84,7 @@ class Learner(ABC):
     name: ClassVar[str]
     width: ClassVar[int]
     parameters: ClassVar[tuple[Parameter, ...]]
+    _scratch: NDArray[np.float64] | None = None
 
     def __init__(self, n_slots: int, scalars: int, values: Mapping[str, object]) -> None:
         if isinstance(n_slots, bool) or not isinstance(n_slots, int | np.integer):
@@ -100,7 +101,6 @@ class Learner(ABC):
                 f"n_slots {self.n_slots} needs {size / 2**30:.1f} GiB, more than there is; use fewer bits"
             ) from None
         self.scalars: NDArray[np.float64] = np.zeros(scalars)
-        self._scratch: NDArray[np.float64] | None = None
 
     def learn(self, batch: Batch) -> NDArray[np.float64]:
         """Learn the rows in order; float64[rows], the margin of each before its own update.

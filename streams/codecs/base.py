@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -140,8 +140,10 @@ class Codec(ABC):
         It may be called from another thread than the one that encodes.
         """
 
-    def name_near(self, block: Block, record: int, slot: int, place: int) -> str | None:
-        """The name of the feature in ``slot``, about the ``place``-th one; None: look at all."""
+    def names_near(
+        self, block: Block, record: int, wanted: Iterable[tuple[int, int]]
+    ) -> list[tuple[int, str]] | None:
+        """As :meth:`FeatureNamer.near` of the record's values; None: :meth:`features` tells."""
         return None
 
 

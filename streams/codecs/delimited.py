@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Container, Iterable
+from functools import lru_cache
 from itertools import repeat
 from typing import ClassVar
 
@@ -54,7 +55,7 @@ class DelimitedCodec(Codec):
         if block.header is not None:
             if block.header != self._header:
                 self._header = block.header
-                self._use(read_header(block.header, self.separator, block.partition))
+                self._use(list(read_header(block.header, self.separator, block.partition)))
                 self._require_label(block.partition)
             return 0
         if not self.schema.columns:
@@ -143,14 +144,16 @@ class DelimitedCodec(Codec):
     def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
         return self.namer.of_values(self._values(block, record), only)
 
-    def name_near(self, block: Block, record: int, slot: int, place: int) -> str | None:
-        return self.namer.near(self._values(block, record), slot, place)
+    def names_near(
+        self, block: Block, record: int, wanted: Iterable[tuple[int, int]]
+    ) -> list[tuple[int, str]] | None:
+        return self.namer.near(self._values(block, record), wanted)
 
     def _values(self, block: Block, record: int) -> Iterable[Value]:
         # The columns of the block, which may be an earlier one than that at hand.
         columns = list(self.schema.columns)
         if block.header is not None:
-            columns = read_header(block.header, self.separator, block.partition)
+            columns = list(read_header(block.header, self.separator, block.partition))
         texts = self._split(block.record(record).decode())
         if len(texts) < len(columns):
             columns.remove(next(name for name in self._label_names() if name in columns))
@@ -177,13 +180,16 @@ def _unquoted(line: bytes, quote: int) -> bytes:
     return b"".join(line.split(bytes([quote]))[::2])
 
 
-def read_header(line: bytes, separator: str, partition: str) -> list[str]:
+@lru_cache(2)
+def read_header(line: bytes, separator: str, partition: str) -> tuple[str, ...]:
     """The column names of a header line."""
     try:
         names = next(csv.reader([line.decode("utf-8-sig")], delimiter=separator))
     except (UnicodeDecodeError, csv.Error, StopIteration) as error:
         raise ConfigError(f"{partition}: the header line cannot be read: {error}") from error
-    repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if repeated is not None:
-        raise ConfigError(f"{partition}: column {repeated!r} stands twice in the header")
-    return names
+    known: set[str] = set()
+    for name in names:
+        if name in known:
+            raise ConfigError(f"{partition}: column {name!r} stands twice in the header")
+        known.add(name)
+    return tuple(names)

@@ -7,7 +7,7 @@ occurs twice, anything malformed) is decoded by msgspec and gives the same slots
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 import msgspec
@@ -69,8 +69,10 @@ class JsonlCodec(Codec):
     def features(self, block: Block, record: int, only: Container[int] | None = None) -> list[Feature]:
         return self.namer.of_event(self._decode(block.record(record)), only)
 
-    def name_near(self, block: Block, record: int, slot: int, place: int) -> str | None:
-        return self.namer.near(self.namer.values(self._decode(block.record(record))), slot, place)
+    def names_near(
+        self, block: Block, record: int, wanted: Iterable[tuple[int, int]]
+    ) -> list[tuple[int, str]] | None:
+        return self.namer.near(self.namer.values(self._decode(block.record(record))), wanted)
 
 
 def codec(schema: Schema, bits: int, need_label: bool) -> JsonlCodec:
