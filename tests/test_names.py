@@ -277,7 +277,7 @@ def test_a_record_is_read_once_for_all_its_names(
 
     monkeypatch.setattr(name_collector, "SHARE", 0.0)  # one visit, at the end
     monkeypatch.setattr(name_collector, "END_SECONDS", 60.0)
-    monkeypatch.setattr(name_collector, "_SHARING_SECONDS", 0.0)
+    monkeypatch.setattr(name_collector, "_SHARING_ROWS", 0)
     monkeypatch.setitem(globals(), "SCHEMA", Schema())  # without crosses
     _, trainer = learn(clicks, tmp_path / "m", Counting)
     assert trainer._names is not None
