@@ -95,26 +95,24 @@ def take_four(typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, se
 
 
 def take_rest(
-    typingctx: Any, cells: Any, slots: Any, index: Any, count: Any, first: Any, second: Any, place: Any
+    typingctx: Any, cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any, count: Any
 ) -> Any:
     """The last slot is read again for those that are not there, and what came of it dropped."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        count, last, truths = args[3], builder.sub(args[3], _WORD(1)), ir.VectorType(ir.IntType(1), 4)
-        present, indices = ir.Constant(truths, ir.Undefined), []
+        last = builder.sub(args[6], _WORD(1))
+        present, indices = ir.Constant(ir.VectorType(ir.IntType(1), 4), ir.Undefined), []
         for k in range(4):
-            there = builder.icmp_signed("<", _WORD(k), count)
+            there = builder.icmp_signed("<=", _WORD(k), last)
             present = builder.insert_element(present, there, ir.IntType(32)(k))
             indices.append(builder.add(args[2], builder.select(there, _WORD(k), last)))
         nothing = ir.Constant(ir.VectorType(ir.DoubleType(), 4), [0.0] * 4)
-        args, signature_args = (*args[:3], *args[4:]), (*signature.args[:3], *signature.args[4:])
-        signature = types.void(*signature_args)
         fours = _taken(context, builder, signature, args, indices)
         for four, target in zip(fours, _fours(context, builder, signature, args), strict=True):
             builder.store(builder.select(present, four, nothing), target).align = _ALIGNED
         return context.get_dummy_value()
 
-    return types.void(cells, slots, types.intp, types.intp, first, second, types.intp), codegen
+    return types.void(cells, slots, types.intp, first, second, types.intp, types.intp), codegen
 
 
 def _taken(context: Any, builder: Any, signature: Any, args: Any, indices: list[Any]) -> list[Any]:

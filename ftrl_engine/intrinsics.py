@@ -58,7 +58,7 @@ def take_four(cells: Any, slots: Any, index: Any, first: Any, second: Any, place
 
 
 @intrinsic
-def take_rest(cells: Any, slots: Any, index: Any, count: Any, first: Any, second: Any, place: Any) -> None:
+def take_rest(cells: Any, slots: Any, index: Any, first: Any, second: Any, place: Any, count: Any) -> None:
     """As :func:`take_four` for ``slots[index : index + count]``, 1 to 3 slots; zeros follow up to four."""
     for k in range(4):
         cell = 2 * int(slots[index + k]) if k < count else 0

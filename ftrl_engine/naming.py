@@ -174,26 +174,31 @@ class FeatureNamer:
 
     def _cells_in(self, value: Value, slot: int) -> Iterator[Cell]:
         """The features of the value in this slot; a token of another slot costs its hash alone."""
-        field, form, text = value
-        _, kind, salt = self._known_about(field)
-        if kind == TOKEN or (kind == AUTO and not _is_decimal_value(form, text)):
-            if _hash_text(field, text, salt) >> self._shift == slot:
-                yield _token(field, salt, text)
-        else:
+        field, _, text = value
+        salt = self._token_salt(value)
+        if salt is None:
             cells = (cell for cell in self.cells((value,)) if cell.hash >> self._shift == slot)
             yield from (cell for cell in cells if cell.value != 0.0)
+        elif _hash_text(field, text, salt) >> self._shift == slot:
+            yield _token(field, salt, text)
+
+    def _token_salt(self, value: Value) -> int | None:
+        """The salt of the field whose value is one token, as it stands; None where it is something else."""
+        field, form, text = value
+        _, kind, salt = self._known_about(field)
+        token = kind == TOKEN or (kind == AUTO and not _is_decimal_value(form, text))
+        return salt if token else None
 
     def _of_slots(self, values: Iterable[Value], only: Container[int]) -> list[Feature]:
         """As :meth:`of_values`, where there are no crosses: a token of another slot costs its hash alone."""
         found: list[Cell] = []
         given = set()
         shift = self._shift
-        for field, form, text in values:
-            _, kind, salt = self._known_about(field)
-            if kind == AUTO and not _is_decimal_value(form, text):
-                kind = TOKEN
-            if kind != TOKEN:
-                cells = self.cells(((field, form, text),))
+        for value in values:
+            field, _, text = value
+            salt = self._token_salt(value)
+            if salt is None:
+                cells = self.cells((value,))
                 if cells:
                     found += cells
                     given.add(field)

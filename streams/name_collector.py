@@ -1,9 +1,9 @@
 """NameCollector: names what a learner has learned, from the events at hand, in a share of its time.
 
 A slot is a hash and cannot be read backwards, but the events go by again: after a step has been
-learned, slots with a weight and no name, the largest weight first, are looked up in a row that holds them, in
-plain Python. That takes a small share of the processor time of learning, and nothing that
-is learned depends on it. A slot that turns up with another name is shared, and gets both.
+learned, slots with a weight and no name, the largest weight first, are looked up in a row that
+holds them, in plain Python. That takes a small share of the processor time of learning, and nothing
+that is learned depends on it. A slot that turns up with another name is shared, and gets both.
 """
 
 from __future__ import annotations

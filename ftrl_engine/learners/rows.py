@@ -43,7 +43,7 @@ def gather(
             prefetch(cells, 2 * np.int64(at(slots, min(lo + j + AHEAD, last))))
     if fours == count:
         return count
-    take_rest(cells, slots, lo + fours, count - fours, first, second, fours)
+    take_rest(cells, slots, lo + fours, first, second, fours, count - fours)
     for k in range(fours, count):
         prefetch(cells, 2 * np.int64(at(slots, min(lo + k + AHEAD, last))))
     return fours + 4
