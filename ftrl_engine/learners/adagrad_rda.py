@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.learners.base import Learner, Parameter
+from ftrl_engine.learners.base import Parameter
 from ftrl_engine.learners.intercept import (
     CELLS,
-    KIND,
-    KINDS,
+    INTERCEPT,
     MARGIN,
-    RATE,
     TERM,
+    LearnerWithIntercept,
     begin_intercept,
     end_intercept,
     update_intercept,
@@ -41,7 +40,7 @@ from ftrl_engine.losses import sigmoid
 _STEPS = CELLS  # cell of the scalars: t
 
 
-class AdagradRda(Learner):
+class AdagradRda(LearnerWithIntercept):
     """State (G, n) for each slot; t is shared by all."""
 
     name: ClassVar[str] = "adagrad_rda"
@@ -50,21 +49,14 @@ class AdagradRda(Learner):
         Parameter("alpha", 0.1, "> 0", "rate: eta = alpha / (beta + sqrt(n))"),
         Parameter("beta", 1.0, ">= 0", "damps the first steps"),
         Parameter("l1", 1e-5, ">= 0", "a weight is exactly 0 until its mean gradient exceeds it"),
-        KIND,
-        RATE,
+        *INTERCEPT,
     )
 
     def __init__(self, n_slots: int, **parameters: object) -> None:
-        super().__init__(n_slots, CELLS + 1, parameters)
+        super().__init__(n_slots, 1, parameters)
         self._alpha = float(self.settings["alpha"])
         self._beta = float(self.settings["beta"])
         self._l1 = float(self.settings["l1"])
-        self._kind = KINDS.index(str(self.settings["intercept"]))
-        self._rate = float(self.settings["intercept_rate"])
-
-    @property
-    def intercept(self) -> float:
-        return float(self.scalars[MARGIN])
 
     def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
         learn_rows(

@@ -1,8 +1,9 @@
 """What every learner is: a table of slots, a few numbers, and one pass of updates.
 
 Adding a learner is one file in this folder that defines one subclass of :class:`Learner`
-with a ``name``, its ``parameters`` and its kernels, and one oracle of the same name in
-``tests/oracles``; nothing else is edited.
+(of ``LearnerWithIntercept`` in ``intercept.py`` if it adds the shared intercept) with a ``name``,
+its ``parameters`` and its kernels, and one oracle of the same name in ``tests/oracles``; nothing
+else is edited.
 """
 
 from __future__ import annotations

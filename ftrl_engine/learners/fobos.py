@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import kernel
-from ftrl_engine.learners.base import Learner, Parameter
+from ftrl_engine.learners.base import Parameter
 from ftrl_engine.learners.intercept import (
     CELLS,
-    KIND,
-    KINDS,
+    INTERCEPT,
     MARGIN,
-    RATE,
     TERM,
+    LearnerWithIntercept,
     begin_intercept,
     end_intercept,
     update_intercept,
@@ -39,7 +38,7 @@ from ftrl_engine.losses import sigmoid
 _PENALTY, _STEPS = CELLS, CELLS + 1  # cells of the scalars: u and t
 
 
-class Fobos(Learner):
+class Fobos(LearnerWithIntercept):
     """State (a) for each slot; u and t are shared by all."""
 
     name: ClassVar[str] = "fobos"
@@ -48,21 +47,14 @@ class Fobos(Learner):
         Parameter("alpha", 0.5, "> 0", "first rate: eta = alpha / (1 + t)^power"),
         Parameter("power", 0.5, "in [0, 1]", "how fast the rate falls"),
         Parameter("l1", 1e-5, ">= 0", "penalty per event"),
-        KIND,
-        RATE,
+        *INTERCEPT,
     )
 
     def __init__(self, n_slots: int, **parameters: object) -> None:
-        super().__init__(n_slots, CELLS + 2, parameters)
+        super().__init__(n_slots, 2, parameters)
         self._alpha = float(self.settings["alpha"])
         self._power = float(self.settings["power"])
         self._l1 = float(self.settings["l1"])
-        self._kind = KINDS.index(str(self.settings["intercept"]))
-        self._rate = float(self.settings["intercept_rate"])
-
-    @property
-    def intercept(self) -> float:
-        return float(self.scalars[MARGIN])
 
     def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
         learn_rows(

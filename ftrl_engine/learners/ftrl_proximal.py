@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import flat
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.learners.base import Learner, Parameter
+from ftrl_engine.learners.base import Parameter
 from ftrl_engine.learners.intercept import (
     CELLS,
-    KIND,
-    KINDS,
+    INTERCEPT,
     MARGIN,
-    RATE,
     TERM,
+    LearnerWithIntercept,
     begin_intercept,
     end_intercept,
     update_intercept,
@@ -36,7 +35,7 @@ from ftrl_engine.losses import sigmoid
 _STEPS = CELLS  # cell of the scalars: t
 
 
-class FtrlProximal(Learner):
+class FtrlProximal(LearnerWithIntercept):
     """State (z, n) for each slot; the weight is a closed form of it and exactly 0 where |z| <= l1.
 
     t, the rows that had features, is shared by all.
@@ -50,21 +49,14 @@ class FtrlProximal(Learner):
         Parameter("l1", 1.0, ">= 0", "a weight stays exactly 0 until |z| exceeds it"),
         Parameter("l2", 1.0, ">= 0", "shrinks weights"),
         Parameter("l1_per_event", 0.0, ">= 0", "added to l1 with each event (McMahan 2011)"),
-        KIND,
-        RATE,
+        *INTERCEPT,
     )
 
     def __init__(self, n_slots: int, **parameters: object) -> None:
-        super().__init__(n_slots, CELLS + 1, parameters)
+        super().__init__(n_slots, 1, parameters)
         self._alpha, self._beta = float(self.settings["alpha"]), float(self.settings["beta"])
         self._l1, self._l2 = float(self.settings["l1"]), float(self.settings["l2"])
         self._l1_per_event = float(self.settings["l1_per_event"])
-        self._kind = KINDS.index(str(self.settings["intercept"]))
-        self._rate = float(self.settings["intercept_rate"])
-
-    @property
-    def intercept(self) -> float:
-        return float(self.scalars[MARGIN])
 
     def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
         learn_rows(

@@ -17,8 +17,9 @@ estimates the curvature, so later this is a Newton step c times too long, as if 
 c-th part of the events counted. Rounds of too much and too little prediction then cancel
 within that part, and the sum of predictions stays near that of labels.
 
-A learner calls :func:`begin_intercept` before its rows, adds ``scalars[TERM] + margins[r]`` to the margin of
-row r, calls :func:`update_intercept` after it and :func:`end_intercept` after the last one.
+The kernel of a :class:`LearnerWithIntercept` calls :func:`begin_intercept` before its rows, adds
+``scalars[TERM] + margins[r]`` to the margin of row r, calls :func:`update_intercept` after it and
+:func:`end_intercept` after the last one.
 
 An event without features is an event all the same: it moves the intercept and nothing else.
 """
@@ -26,12 +27,13 @@ An event without features is an event all the same: it moves the intercept and n
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftrl_engine.jit import inlined
-from ftrl_engine.learners.base import Parameter
+from ftrl_engine.learners.base import Learner, Parameter
 
 NONE, PLAIN, BASE_RATE = range(3)
 KINDS = ("none", "plain", "base_rate")
@@ -46,6 +48,23 @@ KIND = Parameter(
     "observed log-odds and a learned term, a learned term alone, or none",
 )
 RATE = Parameter("intercept_rate", 10.0, "> 0", "c of the base_rate intercept: higher follows faster")
+INTERCEPT = (KIND, RATE)
+
+
+class LearnerWithIntercept(Learner):
+    """A learner that adds the intercept to every margin: its ``parameters`` contain ``INTERCEPT``.
+
+    The first ``CELLS`` of the scalars are the intercept's, the learner's own follow.
+    """
+
+    def __init__(self, n_slots: int, own_scalars: int, values: Mapping[str, object]) -> None:
+        super().__init__(n_slots, CELLS + own_scalars, values)
+        self._kind = KINDS.index(str(self.settings["intercept"]))
+        self._rate = float(self.settings["intercept_rate"])
+
+    @property
+    def intercept(self) -> float:
+        return float(self.scalars[MARGIN])
 
 
 @inlined

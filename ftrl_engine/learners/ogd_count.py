@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from ftrl_engine.batch import Batch
 from ftrl_engine.intrinsics import prefetch
 from ftrl_engine.jit import inlined, kernel
-from ftrl_engine.learners.base import Learner, Parameter
+from ftrl_engine.learners.base import Parameter
 from ftrl_engine.learners.intercept import (
-    CELLS,
-    KIND,
-    KINDS,
+    INTERCEPT,
     MARGIN,
-    RATE,
     TERM,
+    LearnerWithIntercept,
     begin_intercept,
     end_intercept,
     update_intercept,
@@ -36,7 +34,7 @@ from ftrl_engine.learners.steps import adaptive_rate
 from ftrl_engine.losses import sigmoid
 
 
-class OgdCount(Learner):
+class OgdCount(LearnerWithIntercept):
     """State (w, n) for each slot; while the weight is fixed, n is minus the times it was seen."""
 
     name: ClassVar[str] = "ogd_count"
@@ -45,21 +43,14 @@ class OgdCount(Learner):
         Parameter("alpha", 0.1, "> 0", "rate: eta = alpha / (beta + sqrt(n))"),
         Parameter("beta", 1.0, ">= 0", "damps the first steps"),
         Parameter("count", 3.0, ">= 0 and whole", "k: events with a slot before it is learned"),
-        KIND,
-        RATE,
+        *INTERCEPT,
     )
 
     def __init__(self, n_slots: int, **parameters: object) -> None:
-        super().__init__(n_slots, CELLS, parameters)
+        super().__init__(n_slots, 0, parameters)
         self._alpha = float(self.settings["alpha"])
         self._beta = float(self.settings["beta"])
         self._least = float(self.settings["count"])
-        self._kind = KINDS.index(str(self.settings["intercept"]))
-        self._rate = float(self.settings["intercept_rate"])
-
-    @property
-    def intercept(self) -> float:
-        return float(self.scalars[MARGIN])
 
     def _learn(self, batch: Batch, labels: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
         learn_rows(
