@@ -17,6 +17,9 @@ _BITS = 10
 
 def main() -> int:
     """Returns the exit status."""
+    from ftrl_engine.cli import start_fast
+
+    start_fast()
     folder, *steps = sys.argv[1:]
     for step in steps:
         status = _serve() if step == "serve" else _learn(Path(folder), *step.split(":"))
