@@ -72,6 +72,16 @@ class _EntryLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
 
     object: bytes
 
+    def _optimize_final_module(self) -> None:
+        """Hide all but the entry, so that no function takes or returns what nobody uses.
+
+        Of an array in C order its address and length remain, of a tuple of arrays those that are used.
+        """
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name != self.name:
+                function.linkage = "internal"
+        super()._optimize_final_module()
+
     def _finalize_final_module(self) -> None:
         self._verify_declare_only_symbols()
         for function in self._final_module.functions:

@@ -7,6 +7,7 @@ run while the kernel does.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numba
@@ -15,7 +16,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.np import numpy_support
-from numba.np.arrayobj import populate_array
 
 from ftrl_engine.machine_code import (
     AT_ARRAY,
@@ -50,14 +50,25 @@ def numba_type(arg: Any) -> Any:
     return types.int64 if type(arg) is int else numba.typeof(arg)
 
 
+def item_size(kind: Any) -> Any:
+    """The bytes of an item of an array of this type."""
+    return ir.Constant(_INT64, numpy_support.as_dtype(kind.dtype).itemsize)
+
+
 def array_at(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any], strides: list[Any]) -> Any:
     """The array of this type at an address, which it does not own."""
     item = context.get_data_type(kind.dtype)
-    size = ir.Constant(_INT64, context.get_abi_sizeof(item))
-    array = context.make_array(kind)(context, builder)
-    data = builder.bitcast(data, item.as_pointer())
-    populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
-    return array._getvalue()
+    model = context.data_model_manager[kind]
+    array = ir.Constant(model.get_value_type(), None)
+    for name, part in (
+        ("nitems", functools.reduce(builder.mul, shape, _INT64(1))),
+        ("itemsize", item_size(kind)),
+        ("data", builder.bitcast(data, item.as_pointer())),
+        ("shape", cgutils.pack_array(builder, shape)),
+        ("strides", cgutils.pack_array(builder, strides)),
+    ):
+        array = model.set(builder, array, part, name)
+    return array
 
 
 class Entry:

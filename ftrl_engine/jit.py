@@ -102,7 +102,8 @@ def kernel(function: Function) -> Function:
     may be read-only or mapped from a file, and a kernel does not declare what it writes. Its caller must not
     pass a read-only array for one that it fills. Writable arrays must be aligned.
     """
-    return _compile(function, {})
+    # Said aloud: what a merged function calls would be merged too.
+    return _compile(function, {"forceinline": False})
 
 
 def inlined(function: Function) -> Function:

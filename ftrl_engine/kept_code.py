@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from ftrl_engine.entry import array_at, numba_type
+from ftrl_engine.entry import array_at, item_size, numba_type
 
 
 def recaller(examples: tuple[Any, ...]) -> Callable[..., Any]:
@@ -53,8 +53,7 @@ class _Reader:
         builder = self._builder
         address = builder.inttoptr(self._word(), ir.IntType(8).as_pointer())
         shape = [self._word() for _ in range(kind.ndim)]
-        item = self._context.get_data_type(kind.dtype)
-        step = ir.Constant(ir.IntType(64), self._context.get_abi_sizeof(item))
+        step = item_size(kind)
         strides: list[Any] = []
         for length in reversed(shape):
             strides.insert(0, step)

@@ -63,7 +63,7 @@ def _digits(data: NDArray[np.uint8], i: int) -> int:
     return i
 
 
-@kernel
+@inlined
 def bare_word(data: NDArray[np.uint8], lo: int) -> tuple[int, int]:
     """(end, form) of the number, true, false or null at ``lo``; form SLOW_FORM where it is none."""
     word = load32(data, lo)
