@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from ftrl_engine import jit, machine_code
 from ftrl_engine.intrinsics import flat, ldexp
-from ftrl_engine.jit import COMPILED, kernel
+from ftrl_engine.jit import COMPILED, inlined, kernel
 from ftrl_engine.kernels import Kernel
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="runs with NUMBA_DISABLE_JIT")
@@ -67,6 +68,21 @@ def trace(table: NDArray[np.float64]) -> float:
 def fill(cells: Any, value: int) -> None:
     for i in range(len(cells)):
         cells[i] = value
+
+
+@kernel
+def called(x: int) -> int:
+    return x * x
+
+
+@inlined
+def merged(x: int) -> int:
+    return called(x) + 1
+
+
+@kernel
+def caller(x: int) -> int:
+    return merged(x)
 
 
 @kernel
@@ -277,3 +293,12 @@ sys.exit(status)
         found.append(done.stderr.split()[-1])
     assert found[1] == "False"
     assert jit.CACHE is not None
+
+
+def test_what_a_merged_function_calls_is_not_merged_for_that() -> None:
+    """numba hands its options on to what is compiled on the way."""
+    assert caller(3) == 10
+    functions: list[Any] = [caller, merged, called]
+    functions[0].part.compile((numba.types.int64,))
+    compiled = [next(iter(function.part.overloads.values())) for function in functions]
+    assert [part.fndesc.inline for part in compiled] == [False, True, False]
