@@ -40,18 +40,18 @@ def _table(group: str, results: list[Result]) -> Table:
     for name in ("median", "min", "max"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
-    table.add_column("" if baseline is None else f"x {baseline}", justify="right")
+    if baseline is not None:
+        table.add_column(f"x {baseline}", justify="right")
     last = ""
     for result in results:
         what = "" if result.name == last else result.name
         last = result.name
         if result.skipped is not None:
-            table.add_row(
-                what, result.contender, "-", "", "", "", Text(f"skipped: {result.skipped}", "yellow")
-            )
+            table.add_row(what, result.contender, Text("skipped", "yellow"))  # the reason follows the table
             continue
         numbers = [quantity(value) for value in (result.median, result.min, result.max)]
-        table.add_row(what, result.contender, *numbers, result.unit, _factor(result, baseline, results))
+        factor = [] if baseline is None else [_factor(result, baseline, results)]
+        table.add_row(what, result.contender, *numbers, result.unit, *factor)
     return table
 
 
