@@ -1,8 +1,10 @@
-"""Reading and encoding in threads of their own, beside the learner.
+"""Reading and encoding beside the learner, on all cores.
 
-One thread polls the source, some encode its blocks with codecs whose kernels release the
-interpreter's lock, and the caller learns, so all cores work at once. Results do not depend
-on it: steps come out in the order of the source, through a queue of bounded length.
+A reader polls the source, and the caller learns. Blocks are encoded by whoever has nothing
+better to do: by the caller while the next block is not encoded, by the reader while enough
+blocks wait, and with more than two processors by helpers. Codecs' kernels release the
+interpreter's lock. Results do not depend on it: steps come out in the order of the source,
+and of blocks no more are held than a bound.
 """
 
 from __future__ import annotations
@@ -10,9 +12,8 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
-from concurrent import futures
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -23,10 +24,10 @@ from ftrl_engine.batch import Batch
 from streams.codecs.base import Codec
 from streams.source import Block, Refusal, Source
 
-# Encoding takes a few times as long as learning; with more threads than that they would only wait.
-MAX_THREADS = 4
-# Blocks that wait for the learner, beside those being encoded.
-SPARE_BLOCKS = 1
+# Encoding takes no more than a few times as long as learning; more helpers than that would only wait.
+MAX_HELPERS = 3
+# Blocks that are read and wait for the learner, beside one for each helper.
+SPARE_BLOCKS = 3
 _POLL_SECONDS = 0.05
 
 
@@ -88,90 +89,126 @@ def steps_of(codec: Codec, block: Block) -> Iterator[Step]:
         yield Step(block.partition, empty, block, none, none, tuple(refused), block.first, block.next)
 
 
+@dataclass(slots=True)
+class _Work:
+    """A block that was read; its steps, or what its codec raised, once it is encoded."""
+
+    block: Block
+    steps: list[Step]
+    error: BaseException | None = None
+    done: bool = False
+
+
 class Pipeline:
     """Iterate over steps; None means that nothing came for a moment.
 
-    threads  how many encode; None: one for each processor but the learner's, at most MAX_THREADS
+    helpers  threads that only encode; None: one for each processor but two, at most MAX_HELPERS
     """
 
-    def __init__(self, source: Source, codec: Codec, threads: int | None = None) -> None:
-        count = max(1, min(_processors() - 1, MAX_THREADS)) if threads is None else threads
+    def __init__(self, source: Source, codec: Codec, helpers: int | None = None) -> None:
+        count = max(0, min(_processors() - 2, MAX_HELPERS)) if helpers is None else helpers
         self._source = source
         self._codec = codec
         # A codec at a time is used by one thread; there are never more than threads.
         self._codecs: queue.SimpleQueue[Codec] = queue.SimpleQueue()
         self._codecs.put(codec)
-        self._encoders = ThreadPoolExecutor(count, "ftrl-encoder")
-        self._queue: queue.Queue[Future[list[Step]] | BaseException | None] = queue.Queue(
-            count + SPARE_BLOCKS
-        )
-        self._stop = threading.Event()
-        self._reader = threading.Thread(target=self._read, name="ftrl-reader", daemon=True)
+        self._room = count + SPARE_BLOCKS
+        self._change = threading.Condition()  # of all below
+        self._read_blocks: deque[_Work] = deque()  # in the order of the source, not learned yet
+        self._unclaimed: deque[_Work] = deque()  # of these, nobody encodes them yet
+        self._error: BaseException | None = None  # of the source
+        self._ended = False
+        self._stopped = False
+        self._threads = [threading.Thread(target=self._read, name="ftrl-reader", daemon=True)]
+        for _ in range(count):
+            self._threads.append(threading.Thread(target=self._help, name="ftrl-encoder", daemon=True))
 
     def __enter__(self) -> Pipeline:
-        self._reader.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        while self._reader.is_alive():
-            # The reader may be waiting for room.
-            self._drain()
-            self._reader.join(0.01)
-        self._encoders.shutdown(cancel_futures=True)
-
-    def _drain(self) -> None:
-        try:
-            while True:
-                self._queue.get_nowait()
-        except queue.Empty:
-            return
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def steps(self, wait: float = _POLL_SECONDS) -> Iterator[Step | None]:
         """Every step in order; None after ``wait`` seconds without one. Raises the reader's errors."""
         while True:
-            try:
-                item = self._queue.get(timeout=wait)
-            except queue.Empty:
+            if not self._encode_until(self._is_learnable, wait):
                 yield None
                 continue
-            if item is None:
+            with self._change:
+                work = self._read_blocks.popleft() if self._read_blocks else None
+                self._change.notify_all()
+            error = self._error if work is None else work.error
+            if error is not None:
+                raise error
+            if work is None:
                 return
-            if isinstance(item, BaseException):
-                raise item
-            while not futures.wait([item], wait).done:
-                yield None
-            yield from item.result()
+            yield from work.steps
 
-    def _put(self, item: Future[list[Step]] | BaseException | None) -> None:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=_POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
+    def _is_learnable(self) -> bool:
+        return self._read_blocks[0].done if self._read_blocks else self._ended
+
+    def _has_room(self) -> bool:
+        return len(self._read_blocks) < self._room or self._stopped
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
 
     def _read(self) -> None:
         try:
-            while not self._stop.is_set() and not self._source.finished:
+            while not self._stopped and not self._source.finished:
                 block = self._source.poll(_POLL_SECONDS)
                 if block is not None:
-                    self._put(self._encoders.submit(self._encode, block))
-            self._put(None)
+                    self._encode_until(self._has_room)
+                    self._add(_Work(block, []))
         except BaseException as error:
-            self._put(error)
+            self._error = error
+        with self._change:
+            self._ended = True
+            self._change.notify_all()
 
-    def _encode(self, block: Block) -> list[Step]:
+    def _help(self) -> None:
+        self._encode_until(self._is_stopped)
+
+    def _add(self, work: _Work) -> None:
+        with self._change:
+            self._read_blocks.append(work)
+            self._unclaimed.append(work)
+            self._change.notify_all()
+
+    def _encode_until(self, ready: Callable[[], bool], wait: float | None = None) -> bool:
+        """Encode what nobody encodes until ``ready()``; False after ``wait`` seconds with nothing to do."""
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: ready() or self._unclaimed, wait)
+                if ready():
+                    return True
+                if not self._unclaimed:
+                    return False
+                work = self._unclaimed.popleft()
+            self._encode(work)
+
+    def _encode(self, work: _Work) -> None:
         try:
             codec = self._codecs.get_nowait()
         except queue.Empty:
             codec = self._codec.twin()
         try:
-            return list(steps_of(codec, block))
-        finally:
-            self._codecs.put(codec)
+            work.steps = list(steps_of(codec, work.block))
+        except BaseException as error:
+            work.error = error
+        self._codecs.put(codec)
+        with self._change:
+            work.done = True
+            self._change.notify_all()
 
 
 def _processors() -> int:

@@ -24,7 +24,7 @@ from ftrl_engine.errors import ConfigError
 # Kernels read eight bytes at a time and may look this far past the last record.
 PADDING = 64
 # The aimed size of a block: the learner, what waits for it and what is being encoded hold a few of them.
-BLOCK_BYTES = 3 << 19
+BLOCK_BYTES = 3 << 18
 # A longer record is refused; it bounds the memory of every reader.
 MAX_RECORD_BYTES = 16 << 20
 

@@ -14,7 +14,7 @@ import pytest
 from ftrl_engine.errors import SourceError
 from ftrl_engine.schema import Schema
 from streams.codecs.base import Codec, open_codec
-from streams.pipeline import Pipeline, Step
+from streams.pipeline import SPARE_BLOCKS, Pipeline, Step, steps_of
 from streams.source import Block, Source
 from tests.blocks import make_block
 
@@ -68,8 +68,8 @@ def codec() -> Codec:
     return open_codec("jsonl", Schema.load("auto"), BITS)
 
 
-def steps_with(threads: int, source: Source) -> Iterator[Step]:
-    with Pipeline(source, codec(), threads) as pipeline:
+def steps_with(helpers: int, source: Source) -> Iterator[Step]:
+    with Pipeline(source, codec(), helpers) as pipeline:
         yield from (step for step in pipeline.steps() if step is not None)
 
 
@@ -79,24 +79,63 @@ def told(step: Step) -> tuple[Any, ...]:
     return (step.partition, step.first, step.next, step.refused, *(np.asarray(a).tobytes() for a in arrays))
 
 
-def test_any_number_of_threads_gives_the_same_steps_in_the_same_order() -> None:
-    alone = [told(step) for step in steps_with(1, Listed(blocks(40)))]
+def test_any_number_of_helpers_gives_the_steps_of_one_codec_in_order() -> None:
+    one = codec()
+    alone = [told(step) for block in blocks(40) for step in steps_of(one, block)]
     assert [name for name, *_ in alone] == [f"p{number}" for number in range(40)]
-    for threads in (2, 4):
-        assert [told(step) for step in steps_with(threads, Listed(blocks(40)))] == alone
+    for helpers in (0, 1, 4):
+        assert [told(step) for step in steps_with(helpers, Listed(blocks(40)))] == alone
 
 
 def test_several_threads_encode_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each waits until another one has begun too, so one alone would never end."""
-    together = threading.Barrier(2, timeout=30)
+    """The first wait until the caller, the reader and the helper have all begun."""
+    together, met = threading.Barrier(3, timeout=30), threading.Event()
     encode = Codec.encode
 
     def meet(self: Codec, block: Block) -> Iterator[Any]:
-        together.wait()
+        if not met.is_set():
+            together.wait()
+            met.set()
         return encode(self, block)
 
     monkeypatch.setattr(Codec, "encode", meet)
-    assert len(list(steps_with(2, Listed(blocks(6))))) == 6
+    assert len(list(steps_with(1, Listed(blocks(12))))) == 12
+    assert met.is_set()
+
+
+def test_the_caller_encodes_while_the_reader_waits_for_the_source() -> None:
+    more = threading.Event()
+
+    class Slow(Listed):
+        def poll(self, wait: float) -> Block | None:
+            block = super().poll(wait)
+            if block is None:
+                assert more.wait(30)
+            return block
+
+    with Pipeline(Slow(blocks(2)), codec(), 0) as pipeline:
+        steps = (step for step in pipeline.steps() if step is not None)
+        assert [next(steps).partition, next(steps).partition] == ["p0", "p1"]
+        more.set()
+        assert list(steps) == []
+
+
+def test_the_reader_encodes_while_enough_blocks_wait_for_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    enough = threading.Event()
+    encode = Codec.encode
+
+    def count(self: Codec, block: Block) -> Iterator[Any]:
+        encoded.append(threading.current_thread().name)
+        if len(encoded) == SPARE_BLOCKS:
+            enough.set()
+        return encode(self, block)
+
+    monkeypatch.setattr(Codec, "encode", count)
+    with Pipeline(Listed(blocks(10)), codec(), 0) as pipeline:
+        assert enough.wait(30), "nobody has asked for a step"
+        assert encoded == ["ftrl-reader"] * SPARE_BLOCKS
+        assert sum(step is not None for step in pipeline.steps()) == 10
 
 
 def test_what_the_source_raises_comes_after_the_steps_before_it() -> None:
@@ -139,6 +178,6 @@ def test_a_pipeline_that_is_left_early_leaves_no_threads_and_reads_no_more_than_
         while next(steps) is None:
             pass
         time.sleep(0.3)
-        assert given <= 6, "one is learned, three wait, two are encoded or being put"
+        assert given <= SPARE_BLOCKS + 4, "one is learned, two more wait for two helpers, one for room"
     names = {thread.name for thread in threading.enumerate()}
     assert not any(name.startswith("ftrl-") for name in names), names
