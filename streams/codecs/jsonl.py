@@ -33,6 +33,8 @@ class JsonlCodec(Codec):
         self._decode = msgspec.json.Decoder().decode
         self._why: dict[int, str] = {}
         self._keys = make_keys()
+        self._kept_sink: Sink | None = None
+        self._words: Any = None  # of what is kept with it
 
     def prepare(self, block: Block) -> int:
         self._why.clear()
@@ -40,10 +42,11 @@ class JsonlCodec(Codec):
 
     def fill(self, block: Block, first: int, last: int, sink: Sink, check: bool) -> int:
         record = first
-        words = KEPT.words(self.plan, sink, self._keys)
+        if sink is not self._kept_sink:
+            self._kept_sink, self._words = sink, KEPT.words(self.plan, sink, self._keys)
         while True:
             record, slow = encode_json(
-                words, block.data, block.starts, block.ends, record, last, check, self.need_label
+                self._words, block.data, block.starts, block.ends, record, last, check, self.need_label
             )
             if not slow:
                 return record
