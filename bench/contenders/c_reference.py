@@ -1,7 +1,7 @@
 """The same update in C, compiled here if there is a C compiler, and columns split byte by byte.
 
-From gzip, isal decompresses in one thread while another splits and learns: what two cores could do at
-best, for nothing is hashed; the rows that are learned are hashed already.
+From gzip, isal decompresses in one thread while another splits and learns. Nothing is hashed: the rows
+that are learned are hashed already.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ time of the whole process, start and end of the interpreter included; the second
 out the start, by the contender's own clock.
 
 From gzip, isal and zlib only decompress, on one core, and do nothing with what comes out. The C reference
-splits and learns beside isal, without hashing: it shows what two cores could do at best.
+splits and learns in a thread beside isal, without hashing: each of two cores has its own work.
 """
 
 from __future__ import annotations
