@@ -27,9 +27,11 @@ from streams.pipeline import Step
 from streams.source import Block
 
 # Of the processor time since the beginning; of all time, where a slow stream needs few processors;
-# and what the end of a run may take even if that is less, so that short runs have names too.
+# what a run may take in all even if that is less, so that short runs have names too; and what its end
+# may take in any case, for it is where most weights are known.
 SHARE, IDLE_SHARE = 0.025, 0.005
-END_SECONDS = 0.05
+RUN_SECONDS = 0.05
+END_SECONDS = 0.02
 # A visit is worth its overhead from here on, and others wait for it no longer than this.
 _LEAST_SECONDS, _MOST_SECONDS = 0.008, 0.02
 _SAMPLE_ROWS, _LAST_ROWS, _SHARING_ROWS = 256, 2048, 256
@@ -88,7 +90,7 @@ class NameCollector:
         self._finishing = True
         if self._last is not None:
             # It is over as soon as nothing is left to name; then some rows show which slots are shared.
-            end = self._spent + max(self._allowance(), END_SECONDS)
+            end = self._spent + max(self._allowance(), RUN_SECONDS - self._spent, END_SECONDS)
             batch = self._last[0].batch
             rows = max(1, min(_LAST_ROWS, _LAST_FEATURES * len(batch) // max(1, len(batch.slots))))
             for _ in range(0, len(batch), rows):
