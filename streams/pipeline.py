@@ -10,7 +10,6 @@ and of blocks no more are held than a bound.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -110,8 +109,7 @@ class Pipeline:
         self._source = source
         self._codec = codec
         # A codec at a time is used by one thread; there are never more than threads.
-        self._codecs: queue.SimpleQueue[Codec] = queue.SimpleQueue()
-        self._codecs.put(codec)
+        self._codecs = deque([codec])
         self._room = count + SPARE_BLOCKS
         self._change = threading.Condition()  # of all below
         self._read_blocks: deque[_Work] = deque()  # in the order of the source, not learned yet
@@ -198,17 +196,20 @@ class Pipeline:
 
     def _encode(self, work: _Work) -> None:
         try:
-            codec = self._codecs.get_nowait()
-        except queue.Empty:
-            codec = self._codec.twin()
-        try:
+            codec = self._spare_codec()
             work.steps = list(steps_of(codec, work.block))
+            self._codecs.append(codec)
         except BaseException as error:
             work.error = error
-        self._codecs.put(codec)
         with self._change:
             work.done = True
             self._change.notify_all()
+
+    def _spare_codec(self) -> Codec:
+        try:
+            return self._codecs.pop()
+        except IndexError:
+            return self._codec.twin()
 
 
 def _processors() -> int:

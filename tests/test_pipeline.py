@@ -162,6 +162,24 @@ def test_what_a_codec_raises_comes_in_its_place(monkeypatch: pytest.MonkeyPatch)
     assert seen == ["p0", "p1"]
 
 
+def test_a_codec_that_has_no_twin_ends_the_run_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    encode = Codec.encode
+
+    def late(self: Codec, block: Block) -> Iterator[Any]:
+        assert asked.wait(30)
+        return encode(self, block)
+
+    def fail(self: Codec) -> Codec:
+        asked.set()
+        raise SourceError("no room for another one")
+
+    monkeypatch.setattr(Codec, "encode", late)
+    monkeypatch.setattr(Codec, "twin", fail)
+    with pytest.raises(SourceError, match="no room"):
+        list(steps_with(1, Listed(blocks(8))))
+
+
 def test_a_pipeline_that_is_left_early_leaves_no_threads_and_reads_no_more_than_it_may_hold() -> None:
     given = 0
 
