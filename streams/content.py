@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 from io import FileIO
 from typing import cast
 
@@ -31,11 +32,17 @@ _FOREIGN = {
 _LONGEST = max(map(len, _FOREIGN))
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Do not wait for a writer: whoever waits in ``open`` cannot be told to stop."""
+    # Elsewhere a pipe that had no writer yet may look like one that has ended.
+    return os.open(path, flags | os.O_NONBLOCK if sys.platform == "linux" else flags)
+
+
 class Pipe(FileIO):
     """A pipe, terminal or socket: reading gives None instead of waiting."""
 
     def __init__(self, file: int | str) -> None:
-        super().__init__(file, closefd=not isinstance(file, int))
+        super().__init__(file, closefd=not isinstance(file, int), opener=_open_at_once)
         # A larger pipe makes larger blocks; where that is not possible it stays as it is.
         with contextlib.suppress(ImportError, AttributeError, OSError):
             import fcntl

@@ -1,10 +1,10 @@
 """Reading and encoding beside the learner, on all cores.
 
 A reader polls the source, and the caller learns. Blocks are encoded by whoever has nothing
-better to do: by the caller while the next block is not encoded, by the reader while enough
-blocks wait, and with more than two processors by helpers. Codecs' kernels release the
-interpreter's lock. Results do not depend on it: steps come out in the order of the source,
-and of blocks no more are held than a bound.
+better to do: by the caller while the next block is not encoded, by the reader while there is
+no room for the one it has read, and with more than two processors by helpers. Codecs' kernels
+release the interpreter's lock. Results do not depend on it: steps come out in the order of the
+source. There are never more blocks than those below and two, the reader's and the caller's.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from streams.source import Block, Refusal, Source
 
 # Encoding takes no more than a few times as long as learning; more helpers than that would only wait.
 MAX_HELPERS = 3
-# Blocks that are read and wait for the learner, beside one for each helper.
+# Blocks between the reader and the caller, beside one for each helper.
 SPARE_BLOCKS = 3
+# A thread that is stuck, in a source or since an interrupt struck while a lock was taken, is left behind.
+_LEAVE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
@@ -108,7 +110,7 @@ class Pipeline:
         count = max(0, min(_processors() - 2, MAX_HELPERS)) if helpers is None else helpers
         self._source = source
         self._codec = codec
-        # A codec at a time is used by one thread; there are never more than threads.
+        # One thread at a time encodes with a codec; there are never more than threads.
         self._codecs = deque([codec])
         self._room = count + SPARE_BLOCKS
         self._change = threading.Condition()  # of all below
@@ -122,21 +124,32 @@ class Pipeline:
             self._threads.append(threading.Thread(target=self._help, name="ftrl-encoder", daemon=True))
 
     def __enter__(self) -> Pipeline:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         with self._change:
             self._stopped = True
             self._change.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join(_LEAVE_SECONDS)
 
     def steps(self, wait: float = _POLL_SECONDS) -> Iterator[Step | None]:
-        """Every step in order; None after ``wait`` seconds without one. Raises the reader's errors."""
+        """Every step in order; None after ``wait`` seconds with nothing to do.
+
+        Raises what the source or a codec has raised, in its place.
+        """
         while True:
             if not self._encode_until(self._is_learnable, wait):
                 yield None
@@ -198,12 +211,15 @@ class Pipeline:
         try:
             codec = self._spare_codec()
             work.steps = list(steps_of(codec, work.block))
-            self._codecs.append(codec)
+            self._codecs.append(codec)  # one that raised is not used again
         except BaseException as error:
             work.error = error
-        with self._change:
-            work.done = True
-            self._change.notify_all()
+            if not isinstance(error, Exception):
+                raise  # an interrupt of the caller is no matter of the block
+        finally:
+            with self._change:
+                work.done = True
+                self._change.notify_all()
 
     def _spare_codec(self) -> Codec:
         try:

@@ -13,6 +13,7 @@ import pytest
 
 from ftrl_engine.errors import SourceError
 from ftrl_engine.schema import Schema
+from streams import pipeline as pipeline_module
 from streams.codecs.base import Codec, open_codec
 from streams.pipeline import SPARE_BLOCKS, Pipeline, Step, steps_of
 from streams.source import Block, Source
@@ -178,6 +179,61 @@ def test_a_codec_that_has_no_twin_ends_the_run_in_its_place(monkeypatch: pytest.
     monkeypatch.setattr(Codec, "twin", fail)
     with pytest.raises(SourceError, match="no room"):
         list(steps_with(1, Listed(blocks(8))))
+
+
+def test_an_interrupt_of_the_caller_is_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as an error of the block that it was encoding, which may come later or never."""
+    encode = Codec.encode
+    first = threading.Event()
+
+    def interrupted(self: Codec, block: Block) -> Iterator[Any]:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        first.set()
+        time.sleep(1.0)
+        return encode(self, block)
+
+    monkeypatch.setattr(Codec, "encode", interrupted)
+    with Pipeline(Listed(blocks(3)), codec(), 1) as pipeline:
+        assert first.wait(30), "a helper encodes the block that is learned first"
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            next(pipeline.steps())
+        assert time.monotonic() - began < 1.0
+
+
+class Stuck(Listed):
+    """Waits for ever, as some systems do for a network drive."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.go_on = threading.Event()
+
+    def poll(self, wait: float) -> Block | None:
+        self.go_on.wait()
+        return super().poll(wait)
+
+
+def test_a_source_that_is_stuck_does_not_keep_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "_LEAVE_SECONDS", 0.1)
+    source = Stuck()
+    with Pipeline(source, codec(), 1) as pipeline:
+        assert next(pipeline.steps(0.01)) is None
+    source.go_on.set()
+
+
+def test_no_thread_is_left_where_one_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def start_some(self: threading.Thread) -> None:
+        if self.name == "ftrl-encoder":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    with pytest.raises(RuntimeError, match="new thread"), Pipeline(Listed(blocks(100)), codec(), 1):
+        pass
+    assert not any(thread.name.startswith("ftrl-") for thread in threading.enumerate())
 
 
 def test_a_pipeline_that_is_left_early_leaves_no_threads_and_reads_no_more_than_it_may_hold() -> None:

@@ -166,3 +166,15 @@ def test_waiting_for_standard_input_is_interrupted_at_once() -> None:
         assert time.monotonic() - began < 10
         assert child.stderr is not None
         assert b"KeyboardInterrupt" in child.stderr.read()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a pipe is opened when its writer comes")
+def test_a_named_pipe_without_a_writer_is_waited_for_without_being_stuck(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.tsv"
+    os.mkfifo(path)
+    with opened(path, {}) as source:
+        assert source.poll(0.01) is None
+        assert not source.finished
+        with path.open("wb") as file:
+            file.write(b"a\nb\n")
+        assert [record for block in blocks_of(source) for record in records_of(block)] == [b"a", b"b"]

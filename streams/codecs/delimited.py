@@ -54,9 +54,9 @@ class DelimitedCodec(Codec):
             return 0  # a refusal alone, perhaps of what should have been the header
         if block.header is not None:
             if block.header != self._header:
-                self._header = block.header
                 self._use(list(read_header(block.header, self.separator, block.partition)))
                 self._require_label(block.partition)
+                self._header = block.header
             return 0
         if not self.schema.columns:
             raise ConfigError(
