@@ -28,6 +28,9 @@ from streams.source import Block, Positions, Source, SourceOptions
 
 _log = logging.getLogger(__name__)
 
+# Blocks are larger than those of files: each costs the reader Python of its own, beside the client's.
+_FILE_BLOCKS = 2
+
 
 def open(uri: str, positions: Positions, options: SourceOptions) -> KafkaSource:
     """The topic that ``kafka://HOST:PORT/TOPIC`` names, at the saved positions."""
@@ -71,7 +74,7 @@ class KafkaSource(Source):
         self.format: str = options.format or options.extra.get("schema_format") or "jsonl"
         self._topic_name = address.topic
         self._chosen, self._follow = chosen, options.follow
-        self._block_bytes = options.block_bytes
+        self._block_bytes = _FILE_BLOCKS * options.block_bytes
         self._fields = tuple(filter(None, options.extra.get("fields", "").split(",")))
         self._clock, self._sleep, self._wall = clock, sleep, wall
         self._patience = Patience(self.uri, chosen.give_up_after, clock, sleep)
